@@ -1,0 +1,220 @@
+"""The command line: the whole course headless, a list of its runs, and the judge on its own."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from helpers import config, download, environment, evaluation, models, report, runs, schema, spider
+
+COURSE = [runs.OUTPUTS[stage][1] for stage in config.STAGES]
+DONE, FAILED, REFUSED = 0, 1, 2
+# What people can put right themselves: a line without a traceback. Anything else is a fault of ours, and shows one.
+REFUSALS = (ValueError, RuntimeError, FileNotFoundError, PermissionError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0 when done, 1 when a step failed, 2 when refused before starting."""
+    options = make_parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on from what is there.", file=sys.stderr)
+        return FAILED
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser(
+        "run", help="run the course, 01 to 05", description="Run the notebooks 01 to 05 one after the other, without asking."
+    )
+    run.add_argument(
+        "--preset", metavar="P", help=f"{', '.join(config.PRESETS)} or auto (seed with a CUDA GPU, else cpu; the default)"
+    )
+    run.add_argument("--run-dir", metavar="DIR", help="folder for all results (default: RUN_DIR, else runs/course)")
+    run.add_argument(
+        "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="a setting that differs from the preset, such as -p max_steps 200; may be repeated",
+    )  # fmt: skip
+    run.set_defaults(command=run_course)
+
+    listing = commands.add_parser(
+        "runs", help="list runs with their scores", description="List the runs under runs/ with their scores."
+    )
+    listing.set_defaults(command=list_runs)
+
+    judge = commands.add_parser(
+        "judge",
+        help="judge a file of predictions",
+        description="Judge any system's predictions by execution accuracy, and write a verdict for each.",
+    )
+    judge.add_argument(
+        "--gold", type=Path, required=True, help="JSON of Spider's form, or the official text form (SQL<tab>db_id a line)"
+    )
+    judge.add_argument(
+        "--pred", type=Path, required=True, help="one SQL a line in the order of gold; an empty line is an empty prediction"
+    )
+    judge.add_argument("--db", type=Path, required=True, help="folder with <db_id>/<db_id>.sqlite")
+    judge.add_argument("--tables", type=Path, help="tables.json; execution accuracy does not need it")
+    judge.add_argument("--out", type=Path, required=True, help="JSON file for the verdicts")
+    judge.add_argument("--official-quirks", action="store_true", help="not available yet: refused")
+    judge.set_defaults(command=judge_predictions)
+    return parser
+
+
+# ---- run
+
+
+def run_course(options: argparse.Namespace) -> int:
+    """Execute the notebooks, then print the scores and the path of the report."""
+    try:
+        run, switches = prepare(options)
+    except REFUSALS as error:
+        return refuse(error)
+    os.environ["COURSE_HEADLESS"] = "1"  # notebooks inherit it: nobody is there to log in or to take a download
+    for name in COURSE:
+        if not execute(name, run, switches):
+            return FAILED
+    page = report.write_html([run / "notebooks" / name for name in COURSE], run / "report.html", f"Run {run.path.name}")
+    print_scores(run)
+    print(f"\nReport: {environment.shown(page)}\nRecord: {environment.shown(run / 'record.json')}")
+    return DONE
+
+
+def prepare(options: argparse.Namespace) -> tuple[runs.Run, dict[str, Any]]:
+    """Check everything that can be checked before anything slow, and make the run folder."""
+    given = {name: literal(value) for name, value in options.parameters}
+    switches = {name: config.as_type(name, given.pop(name), bool) for name in ("resume",) if name in given}
+    known = [field.name for field in config.settings_fields()]
+    for name in given:
+        if name not in known:
+            raise ValueError(f"No parameter is called {name!r}.{config.nearest(name, [*known, 'resume'])}")
+    run = runs.Run(runs.run_path(options.run_dir))
+    wanted = run.config() if run.has("setup") else config.preset(options.preset or config.default_preset())
+    models.check_machine(wanted.with_overrides(given, "command line"))
+    run, _ = runs.start(options.run_dir, options.preset, origin="command line", **given)
+    return run, switches
+
+
+def literal(text: str) -> Any:
+    """`text` as Python reads it (3e-4, False, None), or the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def execute(name: str, run: runs.Run, switches: dict[str, Any]) -> bool:
+    """Execute one notebook into the run folder; on a failing cell print its error."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    source, target = environment.ROOT / "notebooks" / name, run / "notebooks" / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    running = target.with_name(f".{name}")
+    known = papermill.inspect_notebook(str(source))
+    parameters = {"run_dir": environment.shown(run.path)} | {key: value for key, value in switches.items() if key in known}
+    print(f"{name}", file=sys.stderr)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            papermill.execute_notebook(str(source), str(running), parameters, cwd=str(environment.ROOT), log_output=False)
+    except PapermillExecutionError as error:
+        print(f"\n{name} failed in its cell {error.exec_count}:\n{error.ename}: {error.evalue}", file=sys.stderr)
+        print(f"The notebook as far as it came: {environment.shown(target)}", file=sys.stderr)
+        return False
+    finally:
+        if running.is_file():
+            without_paths(running)
+            running.replace(target)
+    return True
+
+
+def without_paths(path: Path) -> None:
+    """Take the paths that papermill notes out of an executed notebook: they mean nothing on another machine."""
+    import nbformat
+
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.get("papermill", {}).update(input_path=path.name.lstrip("."), output_path=path.name.lstrip("."))
+    runs.write_text(path, nbformat.writes(notebook) + "\n")
+
+
+def print_scores(run: runs.Run) -> None:
+    """The run's scores as 05 Evaluate left them."""
+    print(f"\n{environment.shown(run.path)}")
+    print((run / "evaluation/scores.txt").read_text(encoding="utf-8").rstrip())
+
+
+# ---- runs
+
+
+def list_runs(options: argparse.Namespace) -> int:
+    """Print a line for each run under runs/ (or beside RUN_DIR)."""
+    import pandas as pd
+
+    parent = runs.run_path().parent
+    rows = []
+    for run in runs.find_runs(parent):
+        record = run.record()
+        scores, trained = record.get("evaluation", {}), record.get("train", {})
+        rows.append(
+            {
+                "run": run.path.name,
+                "preset": record.get("preset"),
+                "model": record.get("model_name"),
+                "data": record.get("data_source"),
+                "steps": trained.get("steps"),
+                "questions": scores.get("questions"),
+                "EX before": scores.get("base", {}).get("ex"),
+                "EX after": scores.get("tuned", {}).get("ex"),
+                "GPU": record.get("gpu"),
+            }
+        )
+    if not rows:
+        print(f"There is no run in {environment.shown(parent)} yet: `python -m helpers run` makes one.")
+        return DONE
+    table = pd.DataFrame(rows).astype(object)
+    print(table.where(table.notna(), "-").to_string(index=False))
+    return DONE
+
+
+# ---- judge
+
+
+def judge_predictions(options: argparse.Namespace) -> int:
+    """Judge a file of predictions and print the scores."""
+    try:
+        if options.official_quirks:
+            raise ValueError(
+                "--official-quirks is not available yet: without it, EX is compared as documented in helpers/evaluation.py"
+            )
+        if not options.db.is_dir():
+            raise FileNotFoundError(f"--db {options.db} is not a folder")
+        verdicts = evaluation.judge_files(options.gold, options.pred, options.db, options.out)
+    except REFUSALS as error:
+        return refuse(error)
+    print(report.score_table(verdicts).round(1).to_string())
+    for outcome, count in evaluation.summary(verdicts)["outcomes"].items():
+        print(f"{count:6,}  {outcome}")
+    print(f"Verdicts: {options.out}")
+    return DONE
+
+
+def refuse(error: Exception) -> int:
+    """Say in plain words why nothing was started."""
+    known = (spider.BadData, schema.BadDatabase, download.DownloadError)
+    print(f"{'' if isinstance(error, known) else 'Refused: '}{error}", file=sys.stderr)
+    return REFUSED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

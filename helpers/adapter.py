@@ -1,0 +1,77 @@
+"""What a training leaves behind: the adapter, its model card, and a zip to take home."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from helpers import environment, runs
+from helpers.config import RunConfig
+from helpers.training import Outcome
+
+LLAMA_LICENCE = """\
+- Built with Llama. Llama 3.2 is licensed under the Llama 3.2 Community License, Copyright © Meta Platforms, Inc. All Rights
+  Reserved. Whoever passes this adapter on passes that licence on with it, and gives it a name that begins with “Llama”."""
+SMOLLM_LICENCE = "- SmolLM2, by Hugging Face, is licensed under the Apache License 2.0."
+SPIDER_LICENCE = """\
+- Spider (Yu et al., EMNLP 2018) is licensed under CC BY-SA 4.0: name its authors, and share what is built from it alike."""
+
+
+def save(model: Any, tokenizer: Any, settings: RunConfig, run: runs.Run, outcome: Outcome) -> Path:
+    """Keep what a training made: its entry in record.json, the adapter with tokenizer and model card, and a zip of it.
+
+    Returns:
+        the path of the zip.
+    """
+    run.add_to_record(engine=environment.engine(settings.engine), train=outcome.record(), **runs.machine())
+    with run.new_folder("adapter") as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        written = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        # PEFT writes the folder that the base was loaded from; on another machine only its name means anything.
+        written["base_model_name_or_path"] = runs.portable(settings.model_name)
+        runs.write_text(folder / "adapter_config.json", json.dumps(written, indent=1) + "\n")
+        runs.write_text(folder / "README.md", model_card(settings, run.record()))
+    packed = shutil.make_archive(str(run / ".adapter"), "zip", run / "adapter")
+    return Path(packed).replace(run / "adapter.zip")
+
+
+def model_card(settings: RunConfig, record: dict[str, Any]) -> str:
+    """The adapter's README: what it is, how it was made, what its licences ask for.
+
+    Args:
+        record: a run's record with its `train` and `data_name`.
+    """
+    trained, base, data = record["train"], runs.portable(settings.model_name), record["data_name"]
+    licences = [
+        text
+        for text, applies in (
+            (LLAMA_LICENCE, "llama-3" in base.lower()),
+            (SMOLLM_LICENCE, "smollm2" in base.lower()),
+            (SPIDER_LICENCE, data == "Spider"),
+        )
+        if applies
+    ]
+    return f"""\
+---
+library_name: peft
+base_model: {base}
+pipeline_tag: text-generation
+tags: [text-to-sql, lora]
+---
+# Text-to-SQL adapter
+
+A LoRA adapter (r={settings.r}, lora_alpha={settings.lora_alpha}) for `{base}`. It answers questions about a database in SQL.
+
+- Trained on: {data}.
+- Recipe: preset `{settings.preset}`, {trained["steps"]} steps of {settings.effective_batch} examples, learning rate \
+{settings.learning_rate:g}, loss on the SQL alone.
+- Loss: {trained["first_loss"]:.2f} at the first step, {trained["final_loss"]:.2f} over the last ten.
+- Limits: it can be wrong. A query that runs is not yet one that answers the question; run what it writes read-only.
+
+## Licences
+
+{chr(10).join(licences) or "- None beyond those of your own model and data."}
+"""

@@ -1,0 +1,65 @@
+"""Checkpoints of a training: do they belong to these settings, and which is the newest that can be read?"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from helpers import config, environment, runs
+from helpers.prompts import Row
+
+FOLDER = "checkpoints"
+PARTS = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
+
+
+def prepare(run: runs.Run, settings: config.RunConfig, rows: Sequence[Row], *, resume: bool) -> None:
+    """Check that existing checkpoints belong to these settings and rows, or throw them away if `resume` is False."""
+    identity = {name: value for name, value in settings.values().items() if config.stage_of(name) != "evaluate"}
+    identity["tokens"] = sum(len(row.input_ids) for row in rows)
+    if not resume:
+        shutil.rmtree(run / FOLDER, ignore_errors=True)
+    stored = f"{FOLDER}/made_with.json"
+    if (run / stored).is_file():
+        before = run.read_json(stored)
+        changed = [name for name in identity if before.get(name) != identity[name]]
+        if changed:
+            listed = ", ".join(f"{name} {before.get(name)!r} → {identity[name]!r}" for name in changed)
+            raise runs.OtherConfiguration(
+                f"{environment.shown(run / FOLDER)} was made with other settings ({listed}).\n"
+                "  Set resume=False to train again from the start, or run_dir to a new folder."
+            )
+    run.write_json(stored, identity)
+
+
+def newest(run: runs.Run) -> Path | None:
+    """The newest checkpoint that can be read; damaged ones are named and removed."""
+    found = sorted((run / FOLDER).glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2]))
+    for checkpoint in found:
+        fault = damage(checkpoint)
+        if fault is None:
+            return checkpoint
+        print(f"{checkpoint.name} is damaged ({fault}): it is left out, the one before it serves")
+        shutil.rmtree(checkpoint)
+    return None
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    missing = [name for name in PARTS if not (checkpoint / name).is_file()]
+    if missing:
+        return f"without {', '.join(missing)}"
+    try:
+        load_file(checkpoint / "adapter_model.safetensors")
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        for name in ("optimizer.pt", "scheduler.pt"):
+            torch.load(checkpoint / name, map_location="cpu", weights_only=True)
+    except (SafetensorError, ValueError, RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        return str(error).splitlines()[0][:80]
+    return None

@@ -1,0 +1,328 @@
+"""What a run does: one frozen configuration, its presets, and where every value in force comes from."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import math
+import os
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from helpers import environment
+
+if typing.TYPE_CHECKING:
+    import pandas as pd
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+STAGES = ("setup", "data", "model", "train", "evaluate")  # a notebook each, in the order of the course
+LLAMA = "unsloth/Llama-3.2-1B-Instruct"  # Unsloth's ungated copy: the meta-llama original answers students with a 401
+SMOLLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
+TINY = "tiny-random-llama"  # made on the spot by helpers.models
+
+
+def setting(
+    default: Any, stage: str, purpose: str, *, unit: str = "", low: float | None = None, choices: tuple | None = None
+) -> Any:
+    """A field of RunConfig: its default, the first notebook that uses it, its meaning, unit and permitted range."""
+    metadata = {"stage": stage, "purpose": purpose, "unit": unit, "low": low, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides what a run produces. Field names are those of Unsloth, TRL and PEFT.
+
+    The defaults are the published recipe (preset `seed`). `preset` and `origin` say where the values come from; they
+    take no part in comparisons.
+
+    Raises:
+        ValueError: a value is out of range or of the wrong type.
+    """
+
+    # what it reads
+    data_source: str = setting("spider", "data", "'spider', 'sample', or a folder with your own questions and databases")
+    prompt_style: str = setting(
+        "schema", "data", "the schema above the question, or the question alone", choices=("schema", "question_only")
+    )
+    model_name: str = setting(LLAMA, "data", "Hub name or folder of the model to start from")
+    max_seq_length: int = setting(
+        1024, "data", "prompt and completion together; longer examples are dropped", unit="tokens", low=16
+    )
+    date_string: str = setting("26 Jul 2024", "data", "the date that Llama's chat template writes into every prompt")
+    train_examples: int | None = setting(
+        None, "data", "training examples drawn at random; None takes all", unit="examples", low=1
+    )
+    seed: int = setting(3407, "data", "of every random choice: order, weights of the adapter, samples", low=0)
+    # the model and its adapter
+    engine: str = setting(
+        "auto",
+        "model",
+        "who loads and trains; auto is unsloth on a CUDA GPU",
+        choices=("auto", "unsloth", "transformers"),
+    )
+    load_in_4bit: bool = setting(True, "model", "hold the frozen weights in 4 bits (QLoRA); needs a CUDA GPU")
+    precision: str = setting(
+        "auto",
+        "model",
+        "of the arithmetic; auto is bf16 where the GPU has it, else fp16",
+        choices=("auto", "bf16", "fp16", "fp32"),
+    )
+    r: int = setting(16, "model", "rank of the adapter's two matrices", low=1)
+    lora_alpha: int = setting(16, "model", "the adapter counts lora_alpha / r times", low=1)
+    lora_dropout: float = setting(0.0, "model", "share of adapter inputs zeroed in training", low=0)
+    target_modules: tuple[str, ...] = setting(
+        PROJECTIONS, "model", "layers that get an adapter: the seven projections of a block"
+    )
+    gradient_checkpointing: str = setting(
+        "unsloth", "model", "recompute activations instead of storing them", choices=("unsloth", "standard", "off")
+    )
+    # the training
+    per_device_train_batch_size: int = setting(
+        1, "train", "examples in one forward pass (the micro-batch)", unit="examples", low=1
+    )
+    gradient_accumulation_steps: int = setting(8, "train", "micro-batches summed before one optimiser step", low=1)
+    max_steps: int = setting(100, "train", "optimiser steps; 0 leaves it to num_train_epochs", unit="steps", low=0)
+    num_train_epochs: float = setting(1.0, "train", "passes over the training examples, where max_steps is 0", low=0)
+    learning_rate: float = setting(2e-4, "train", "its peak, after the warm-up", low=0)
+    lr_scheduler_type: str = setting(
+        "linear", "train", "how it falls after the warm-up", choices=("linear", "cosine", "constant")
+    )
+    warmup_steps: int = setting(10, "train", "steps over which the learning rate rises from 0", unit="steps", low=0)
+    weight_decay: float = setting(0.01, "train", "pull of the adapter's weights towards 0", low=0)
+    optim: str = setting(
+        "adamw_8bit",
+        "train",
+        "optimiser; 8-bit moments take a quarter of the memory",
+        choices=("adamw_8bit", "adamw_torch"),
+    )
+    packing: bool = setting(False, "train", "several examples in one row, instead of padding")
+    dataloader_pin_memory: bool = setting(False, "train", "page-locked memory for copies to the GPU")
+    save_steps: int = setting(50, "train", "steps between checkpoints, from which a killed run goes on", unit="steps", low=1)
+    # the evaluation
+    eval_questions: int | None = setting(
+        None, "evaluate", "dev questions drawn at random; None takes all", unit="questions", low=1
+    )
+    max_new_tokens: int = setting(192, "evaluate", "length at which an answer is cut", unit="tokens", low=1)
+    per_device_eval_batch_size: int = setting(32, "evaluate", "questions answered together", unit="questions", low=1)
+    query_timeout: float = setting(5.0, "evaluate", "time after which a query is stopped", unit="s", low=0.01)
+
+    preset: str = dataclasses.field(default="seed", compare=False)
+    origin: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for field in settings_fields():
+            object.__setattr__(self, field.name, checked(field.name, getattr(self, field.name)))
+        if self.max_steps == 0 and self.num_train_epochs == 0:
+            raise ValueError("max_steps=0 and num_train_epochs=0 leave nothing to train: set one of them")
+
+    @property
+    def effective_batch(self) -> int:
+        """Examples behind one optimiser step."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+
+    def steps(self, examples: int) -> int:
+        """Optimiser steps of the whole training, given how many examples there are."""
+        if self.max_steps:
+            return self.max_steps
+        return max(1, math.ceil(self.num_train_epochs * math.ceil(examples / self.effective_batch)))
+
+    def values(self) -> dict[str, Any]:
+        """Name and value of every setting, ready for JSON."""
+        values = {field.name: getattr(self, field.name) for field in settings_fields()}
+        return values | {"target_modules": list(self.target_modules)}
+
+    def with_overrides(self, overrides: Mapping[str, Any], origin: str) -> RunConfig:
+        """The same configuration with some values replaced; None keeps a value."""
+        given = {name: checked(name, value) for name, value in overrides.items() if value is not None}
+        return dataclasses.replace(self, **given, origin=dict(self.origin) | dict.fromkeys(given, origin))
+
+    def table(self, stage: str | None = None) -> pd.DataFrame:
+        """The settings in force as a pandas table: value, unit, purpose, where it comes from.
+
+        Args:
+            stage: one of STAGES: only the settings that are first used there. None: all.
+        """
+        import pandas as pd
+
+        rows = [
+            {
+                "parameter": field.name,
+                "value": ", ".join(value) if isinstance(value, tuple) else str(value),
+                "unit": field.metadata["unit"],
+                "purpose": field.metadata["purpose"],
+                "from": self.origin.get(field.name, f"preset {self.preset}"),
+            }
+            for field in settings_fields()
+            for value in [getattr(self, field.name)]
+            if stage in (None, field.metadata["stage"])
+        ]
+        return pd.DataFrame(rows).set_index("parameter")
+
+
+def settings_fields() -> list[dataclasses.Field]:
+    """The fields of RunConfig that a user may set, in order."""
+    return [field for field in dataclasses.fields(RunConfig) if "stage" in field.metadata]
+
+
+def stage_of(name: str) -> str:
+    """The first notebook (one of STAGES) that uses a setting."""
+    return {field.name: field.metadata["stage"] for field in settings_fields()}[name]
+
+
+# Each preset as its differences from the published recipe, which RunConfig's defaults spell out.
+PRESETS: dict[str, dict[str, Any]] = {
+    "seed": {},
+    # One pass over all examples instead of 0.11; 8 x 1 is the same effective batch as 1 x 8 and keeps a GPU busier.
+    "full": {
+        "max_steps": 0,
+        "num_train_epochs": 1.0,
+        "per_device_train_batch_size": 8,
+        "gradient_accumulation_steps": 1,
+    },
+    # Sized for two cores: float32 (bf16 is far slower there), short rows, a learning rate that fits so few steps.
+    "cpu": {
+        "model_name": SMOLLM,
+        "data_source": "sample",
+        "max_seq_length": 256,
+        "engine": "transformers",
+        "load_in_4bit": False,
+        "precision": "fp32",
+        "gradient_checkpointing": "off",
+        "per_device_train_batch_size": 8,
+        "gradient_accumulation_steps": 1,
+        "max_steps": 90,
+        "learning_rate": 2e-3,
+        "warmup_steps": 5,
+        "optim": "adamw_torch",
+        "save_steps": 30,
+        "eval_questions": 60,
+        "max_new_tokens": 64,
+        "per_device_eval_batch_size": 15,
+    },
+    "smoke": {
+        "model_name": TINY,
+        "data_source": "sample",
+        "max_seq_length": 256,
+        "train_examples": 24,
+        "engine": "transformers",
+        "load_in_4bit": False,
+        "precision": "fp32",
+        "gradient_checkpointing": "off",
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 1,
+        "max_steps": 4,
+        "warmup_steps": 1,
+        "optim": "adamw_torch",
+        "save_steps": 2,
+        "eval_questions": 6,
+        "max_new_tokens": 12,
+        "per_device_eval_batch_size": 4,
+    },
+}
+
+
+def preset(name: str) -> RunConfig:
+    """The configuration of a preset by its name; `auto` is `seed` with a CUDA GPU, else `cpu`.
+
+    Raises:
+        ValueError: there is no such preset.
+        NoGpuOnColab: `auto`, `seed` or `full` on a Colab machine without a GPU.
+    """
+    if name not in (*PRESETS, "auto"):
+        raise ValueError(
+            f"No preset is called {name!r}.{nearest(name, [*PRESETS, 'auto'])} There are: auto, {', '.join(PRESETS)}."
+        )
+    has_gpu = environment.gpu() is not None
+    if name in ("auto", "seed", "full"):
+        environment.require_gpu_on_colab(has_gpu)
+    name = ("seed" if has_gpu else "cpu") if name == "auto" else name
+    return RunConfig(preset=name, **PRESETS[name])
+
+
+def default_preset() -> str:
+    """What an unnamed preset stands for: the environment variable RUN_PRESET, else `auto`."""
+    return os.environ.get("RUN_PRESET") or "auto"
+
+
+def refuse_unknown_parameters(known: set[str]) -> None:
+    """Refuse a parameter that papermill handed to a notebook which does not know it; papermill itself only warns.
+
+    papermill puts what it was given into a cell of its own, which begins with `# Parameters`.
+
+    Raises:
+        ValueError: naming the nearest parameter of this notebook.
+    """
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    cells = shell.user_ns.get("In", []) if shell else []
+    for cell in cells:
+        if cell.startswith("# Parameters\n"):
+            names = [target.id for node in ast.parse(cell).body if isinstance(node, ast.Assign) for target in node.targets]
+            for name in names:
+                if name not in known:
+                    raise ValueError(
+                        f"No parameter is called {name!r} here.{nearest(name, known)} There are: {', '.join(sorted(known))}"
+                    )
+
+
+def nearest(name: str, known: typing.Iterable[str]) -> str:
+    """' Did you mean …?' for a name close to a known one, else nothing."""
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {found[0]!r}?" if found else ""
+
+
+def checked(name: str, value: Any) -> Any:
+    """A setting's value, turned into its type and found within its range.
+
+    papermill hands over what YAML makes of a command line: `-y "lr: 3e-4"` arrives as the string '3e-4', and
+    `-p resume false` as 'false', which Python takes for true. So numeric strings become numbers, and 'false' is refused.
+
+    Raises:
+        ValueError: no setting has this name, or its value has the wrong type or is out of range.
+    """
+    fields = {field.name: field for field in settings_fields()}
+    if name not in fields:
+        raise ValueError(f"No parameter is called {name!r}.{nearest(name, fields)}")
+    metadata = fields[name].metadata
+    value = as_type(name, value, typing.get_type_hints(RunConfig)[name])
+    if metadata["choices"] and value not in metadata["choices"]:
+        near = nearest(str(value), metadata["choices"])
+        raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, metadata['choices']))}.{near}")
+    if metadata["low"] is not None and value is not None and not metadata["low"] <= value < float("inf"):
+        raise ValueError(f"{name}={value!r} is out of range: it must be a finite number, at least {metadata['low']}")
+    return value
+
+
+def as_type(name: str, value: Any, wanted: Any) -> Any:
+    """`value` as the type `wanted` (bool, int, float, str, a tuple of str, or one of them or None)."""
+    options = typing.get_args(wanted) if isinstance(wanted, types.UnionType) else (wanted,)
+    if value is None and type(None) in options:
+        return None
+    wanted = options[0]
+    if typing.get_origin(wanted) is tuple:
+        value = value.replace(",", " ").split() if isinstance(value, str) else value
+        if not isinstance(value, (list, tuple)) or not value or not all(isinstance(item, str) for item in value):
+            raise ValueError(f"{name}={value!r} must be a list of names")
+        return tuple(value)
+    if wanted is bool:
+        if isinstance(value, bool):
+            return value
+        hint = f": write {value.capitalize()}" if str(value).lower() in ("true", "false") else ""
+        raise ValueError(f"{name}={value!r} must be True or False{hint}")
+    if wanted is str:
+        if isinstance(value, str) and value.strip():
+            return value
+        raise ValueError(f"{name}={value!r} must be text")
+    try:
+        number = float(value) if not isinstance(value, bool) else None
+        if number is not None and (wanted is float or number == int(number)):
+            return wanted(number)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"{name}={value!r} must be {'a whole number' if wanted is int else 'a number'}")

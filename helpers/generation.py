@@ -1,0 +1,185 @@
+"""A tuned model -> SQL: batched answers, and the one rule by which SQL is taken out of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from helpers import models, prompts
+from helpers.config import RunConfig
+from helpers.progress import tqdm
+from helpers.runs import Run
+
+FENCE = re.compile(r"```[\w-]*\n?(.*?)(?:```|$)", re.DOTALL)
+START = re.compile(r"\b(?:SELECT\b|WITH\s+(?:RECURSIVE\s+)?\w+\s*(?:\([^)]*\)\s*)?AS\s*\()", re.IGNORECASE)
+PIECES = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|```|\s+|[^\s;'"`]+|.""", re.DOTALL)
+
+
+def extract_sql(answer: str) -> str:
+    """The one SQL statement in a model's answer, on one line; '' if there is none.
+
+    The rule: within the first code fence that holds SQL, or else in the whole answer, take what begins at the first SELECT (or
+    `WITH name AS (`) and goes up to the first semicolon, blank line or fence outside of quotes, white space folded.
+    """
+    fenced = FENCE.search(answer)
+    text = fenced[1] if fenced and START.search(fenced[1]) else answer
+    begin = START.search(text)
+    if begin is None:
+        return ""
+    kept = []
+    for piece in PIECES.findall(text, begin.start()):
+        if piece in (";", "```") or (piece.isspace() and piece.count("\n") > 1):
+            break
+        kept.append(" " if piece.isspace() else piece)
+    return re.sub(r"[\r\n]+", " ", "".join(kept)).strip()
+
+
+def predict(
+    model: Any, tokenizer: Any, messages: Sequence[str], settings: RunConfig, run: Run, *, base: bool
+) -> tuple[list[str], float]:
+    """One SQL prediction a message, kept in the run folder, and the seconds that the answers took.
+
+    Answers that the run folder has from the same model, settings and questions are not made again.
+
+    Args:
+        base: as before training, with the adapter switched off.
+    """
+    name = "base" if base else "tuned"
+    prompts_ids = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
+    identity = fingerprint(prompts_ids, settings, run, base=base)
+    stored = f"evaluation/{name}.json"
+    if (run / stored).is_file():
+        kept = run.read_json(stored)
+        if kept["made_with"] == identity:
+            return [extract_sql(text) for text in kept["answers"]], kept["seconds"]
+    begin = time.perf_counter()
+    answers = answer(
+        model,
+        tokenizer,
+        prompts_ids,
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.per_device_eval_batch_size,
+        base=base,
+        progress=f"{name} answers",
+    )
+    seconds = time.perf_counter() - begin
+    run.write_json(stored, {"made_with": identity, "seconds": round(seconds, 2), "answers": answers})
+    return [extract_sql(text) for text in answers], seconds
+
+
+def fingerprint(prompts_ids: Sequence[list[int]], settings: RunConfig, run: Run, *, base: bool) -> str:
+    """A checksum of all that decides the answers: prompts, model, length, and the adapter's bytes unless it is switched off."""
+    decisive = [
+        settings.model_name,
+        settings.load_in_4bit,
+        settings.precision,
+        settings.engine,
+        settings.max_new_tokens,
+        prompts_ids,
+    ]
+    total = hashlib.sha256(json.dumps(decisive).encode())
+    if not base:
+        total.update((run / "adapter/adapter_model.safetensors").read_bytes())
+    return total.hexdigest()
+
+
+def answer(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[list[int]],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    base: bool = False,
+    progress: str = "",
+) -> list[str]:
+    """The model's greedy answers, as text, in the order of the prompts.
+
+    Prompts are sorted by length and padded on the left, so that a batch wastes little and every row ends where its answer begins.
+    An answer ends with the end of the turn. A batch that does not fit the GPU's memory is tried again in halves.
+
+    Args:
+        prompts_ids: token ids, (length,) each.
+        max_new_tokens: length at which an answer is cut.
+        base: answer as before training, with the adapter switched off.
+        progress: title of a progress bar; '' shows none.
+    """
+    order = sorted(
+        range(len(prompts)), key=lambda number: -len(prompts[number])
+    )  # longest first: memory runs out at once or never
+    answers = [""] * len(prompts)
+    with (
+        models.answering(model, base=base),
+        tqdm(total=len(prompts), desc=progress, unit="question", disable=not progress) as bar,
+    ):
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            texts = answer_batch(model, tokenizer, [prompts[number] for number in batch], max_new_tokens)
+            for at, text in zip(batch, texts, strict=True):
+                answers[at] = text
+            bar.update(len(batch))
+    return answers
+
+
+def answer_batch(model: Any, tokenizer: Any, prompts_ids: list[list[int]], max_new_tokens: int) -> list[str]:
+    """Answers to one batch, halved as often as the GPU's memory asks for."""
+    import torch
+
+    try:
+        return generate(model, tokenizer, prompts_ids, max_new_tokens)
+    except torch.cuda.OutOfMemoryError:
+        if len(prompts_ids) == 1:
+            raise
+    torch.cuda.empty_cache()
+    half = len(prompts_ids) // 2
+    return [
+        text for part in (prompts_ids[:half], prompts_ids[half:]) for text in answer_batch(model, tokenizer, part, max_new_tokens)
+    ]
+
+
+def generate(model: Any, tokenizer: Any, prompts_ids: list[list[int]], max_new_tokens: int) -> list[str]:
+    """Greedy answers to one batch.
+
+    input_ids        pad pad  11  12  13      attention_mask   0 0 1 1 1
+                      21  22  23  24  25                       1 1 1 1 1
+    """
+    import torch
+
+    width = max(map(len, prompts_ids))
+    input_ids = torch.tensor(
+        [[tokenizer.pad_token_id] * (width - len(prompt)) + prompt for prompt in prompts_ids], device=model.device
+    )
+    attention_mask = torch.tensor(
+        [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts_ids], device=model.device
+    )
+    with torch.inference_mode():
+        written = model.generate(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            # a model's own generation settings may carry these, which greedy decoding warns about
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            eos_token_id=stop_tokens(model, tokenizer),
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    return tokenizer.batch_decode(written[:, width:], skip_special_tokens=True)
+
+
+def context(model: Any) -> int:
+    """Tokens that the model can read and write in one go; Unsloth sets a bound of its own."""
+    return min(
+        model.config.max_position_embeddings, getattr(model, "max_seq_length", None) or model.config.max_position_embeddings
+    )
+
+
+def stop_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """Every token that ends an answer: the tokenizer's end of turn and those that the model names."""
+    named = model.generation_config.eos_token_id
+    return sorted({tokenizer.eos_token_id, *(named if isinstance(named, list) else [named] if named is not None else [])})

@@ -1,0 +1,70 @@
+"""A trainer's callback: progress bar, and loss, time and tokens of every step. Imports transformers, so import it late."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from helpers.memory import peak_memory_gib
+from helpers.progress import tqdm
+from helpers.runs import Run
+
+LOG = "training.jsonl"
+
+
+class Meter(TrainerCallback):
+    """Shows a bar with loss and time left, and keeps a log in the run folder.
+
+    Attributes:
+        log: one entry a step: step, loss, learning_rate, seconds, tokens (padding left out), peak_memory_gib (so far).
+    """
+
+    def __init__(self, run: Run, steps: int, checkpoint: Path | None) -> None:
+        done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+        kept = run.read_jsonl(LOG) if done and (run / LOG).is_file() else []
+        self.run = run
+        self.log: list[dict[str, float]] = [entry for entry in kept if entry["step"] <= done]
+        self.tokens = sum(entry["tokens"] for entry in self.log)
+        self.begin = time.perf_counter()
+        self.bar = tqdm(total=steps, initial=done, desc="training", unit="step")
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Start the clock."""
+        self.begin = time.perf_counter()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Note what the step came to."""
+        if not logs or "loss" not in logs:
+            return  # the closing summary
+        seen = int(state.num_input_tokens_seen)
+        self.log.append(
+            {
+                "step": state.global_step,
+                "loss": float(logs["loss"]),
+                "learning_rate": float(logs["learning_rate"]),
+                "seconds": time.perf_counter() - self.begin,
+                "tokens": seen - self.tokens,
+                "peak_memory_gib": peak_memory_gib(),
+            }
+        )
+        self.tokens = seen
+        self.bar.set_postfix(loss=f"{self.log[-1]['loss']:.3f}", refresh=False)
+        self.bar.update(state.global_step - self.bar.n)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Keep the log as far as the checkpoint goes."""
+        self.run.write_jsonl(LOG, self.log)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Keep the whole log."""
+        self.run.write_jsonl(LOG, self.log)

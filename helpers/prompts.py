@@ -1,0 +1,151 @@
+"""What the model reads and what it shall write: chat messages, tokens, and the mask of what counts in the loss."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from helpers import schema
+from helpers.config import RunConfig
+from helpers.runs import Run
+from helpers.schema import Schema
+from helpers.spider import DataSet, Example
+
+T = TypeVar("T")
+
+INSTRUCTION = "Write one SQLite query that answers the question."
+
+
+class TemplateError(RuntimeError):
+    """A chat template that renders a prompt otherwise alone than before its completion."""
+
+
+def user_message(question: str, tables: Schema, style: str) -> str:
+    """The text of the user's turn.
+
+    Args:
+        style: "schema" puts a line a table above the question; "question_only" leaves the model to guess the tables, as
+            the published recipe did.
+    """
+    lines = [] if style == "question_only" else tables.lines()
+    return "\n".join([INSTRUCTION, *lines, question])
+
+
+def completion(query: str) -> str:
+    """Gold SQL as the model shall write it: white space folded outside of quotes, no semicolon at the end."""
+    folded = re.sub(r"""('(?:[^']|'')*'|"[^"]*")|\s+""", lambda found: found[1] or " ", query.strip())
+    return folded.rstrip("; ")
+
+
+def prompt_ids(tokenizer: Any, message: str, date_string: str) -> list[int]:
+    """The tokens of a prompt, up to where the assistant begins to write.
+
+    `date_string` goes to the template: Llama 3.2's writes today's date otherwise, and every day another prompt.
+    """
+    return render(tokenizer, [{"role": "user", "content": message}], date_string, add_generation_prompt=True)
+
+
+def render(tokenizer: Any, messages: list[dict], date_string: str, **options: Any) -> list[int]:
+    """Token ids of a conversation by the tokenizer's own chat template."""
+    text = tokenizer.apply_chat_template(messages, tokenize=False, date_string=date_string, **options)
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A tokenised example.
+
+    Attributes:
+        input_ids: prompt and completion, (length,).
+        completion_mask: 0 for the prompt, 1 for what the loss counts: the SQL and the end of the turn, (length,).
+    """
+
+    input_ids: list[int]
+    completion_mask: list[int]
+
+    @property
+    def completion_tokens(self) -> int:
+        """How many tokens the loss counts."""
+        return sum(self.completion_mask)
+
+
+def training_row(tokenizer: Any, message: str, sql: str, date_string: str) -> Row:
+    """One example to learn from.
+
+        input_ids         <|user|> schema question <|assistant|>  SELECT … <|end|>
+        completion_mask        0      0       0         0            1   1    1
+
+    Raises:
+        TemplateError: the prompt alone is not the beginning of the whole, so a mask by its length would be wrong.
+    """
+    prompt = prompt_ids(tokenizer, message, date_string)
+    turns = [{"role": "user", "content": message}, {"role": "assistant", "content": sql}]
+    whole = render(tokenizer, turns, date_string)
+    if whole[: len(prompt)] != prompt:
+        raise TemplateError(
+            "This tokenizer's chat template renders a prompt otherwise alone than before its completion, "
+            "so the loss mask would be wrong. Use a model whose template has a generation prompt."
+        )
+    # Templates close the turn with a line end after the end-of-turn token; generation stops before it, so it is not learned.
+    end = max(at for at, token in enumerate(whole) if token == tokenizer.eos_token_id) + 1
+    if end <= len(prompt):
+        raise TemplateError(f"This tokenizer's chat template does not close a turn with its eos token {tokenizer.eos_token!r}")
+    whole = whole[:end]
+    return Row(input_ids=whole, completion_mask=[0] * len(prompt) + [1] * (len(whole) - len(prompt)))
+
+
+def write_data(
+    run: Run, dataset: DataSet, tokenizer: Any, settings: RunConfig
+) -> tuple[list[tuple[Example, Row]], list[tuple[Example, Row]]]:
+    """Write the run's data/train.jsonl and data/dev.jsonl: examples with the message that the model reads.
+
+    Training examples over `max_seq_length` tokens are set apart, never cut. No dev question is left out.
+
+    Returns:
+        (kept, dropped) training examples, each with its tokens.
+    """
+
+    def message(example: Example) -> str:
+        return user_message(example.question, schema.read(dataset.databases[example.db_id]), settings.prompt_style)
+
+    kept, dropped = [], []
+    for example in draw(dataset.train, settings.train_examples, settings.seed):
+        row = training_row(tokenizer, message(example), completion(example.query), settings.date_string)
+        (kept if len(row.input_ids) <= settings.max_seq_length else dropped).append((example, row))
+    if not kept:
+        raise ValueError(
+            f"All {len(dropped):,} training examples are longer than max_seq_length={settings.max_seq_length}: raise it"
+        )
+    run.write_jsonl("data/dev.jsonl", [asdict(example) | {"message": message(example)} for example in dataset.dev])
+    train = [asdict(example) | {"message": message(example), "completion": completion(example.query)} for example, _ in kept]
+    run.write_jsonl("data/train.jsonl", train)
+    run.add_to_record(
+        data_name=dataset.name,
+        data_note=dataset.note,
+        data_sha256=dataset.sha256,
+        train_examples={"kept": len(kept), "dropped": len(dropped)},
+    )
+    return kept, dropped
+
+
+def read_training_rows(run: Run, tokenizer: Any, settings: RunConfig) -> list[Row]:
+    """The tokenised examples of the run's data/train.jsonl."""
+    examples = run.read_jsonl("data/train.jsonl")
+    return [training_row(tokenizer, one["message"], one["completion"], settings.date_string) for one in examples]
+
+
+def read_dev(run: Run, settings: RunConfig) -> tuple[list[Example], list[str]]:
+    """The dev examples to be judged, `eval_questions` of them drawn at random, in dev's order, and their messages."""
+    rows = draw(run.read_jsonl("data/dev.jsonl"), settings.eval_questions, settings.seed)
+    messages = [row.pop("message") for row in rows]
+    return [Example(**row) for row in rows], messages
+
+
+def draw(items: Sequence[T], count: int | None, seed: int) -> list[T]:
+    """`count` items drawn at random (always the same ones for a seed), in their old order; None takes all."""
+    if count is None or count >= len(items):
+        return list(items)
+    return [items[at] for at in sorted(random.Random(seed).sample(range(len(items)), count))]

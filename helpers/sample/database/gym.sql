@@ -1,0 +1,142 @@
+CREATE TABLE trainers (
+  trainer_id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL,
+  hourly_pay REAL
+);
+
+CREATE TABLE classes (
+  class_id INTEGER PRIMARY KEY,
+  title TEXT NOT NULL,
+  weekday TEXT NOT NULL,
+  trainer_id INTEGER NOT NULL,
+  FOREIGN KEY (trainer_id) REFERENCES trainers (trainer_id)
+);
+
+CREATE TABLE members (
+  member_id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL,
+  age INTEGER NOT NULL,
+  membership TEXT NOT NULL,
+  joined TEXT NOT NULL
+);
+
+CREATE TABLE bookings (
+  booking_id INTEGER PRIMARY KEY,
+  member_id INTEGER NOT NULL,
+  class_id INTEGER NOT NULL,
+  rating INTEGER,
+  FOREIGN KEY (member_id) REFERENCES members (member_id),
+  FOREIGN KEY (class_id) REFERENCES classes (class_id)
+);
+
+INSERT INTO trainers (trainer_id, name, hourly_pay) VALUES
+(1, 'Zoë Lindqvist', 32.50),
+(2, 'Liam O''Brien', 27.75),
+(3, 'Ifeoma Adeyemi', 41.00),
+(4, 'Mateo Núñez', 29.90),
+(5, 'Søren Dahl', 38.25),
+(6, 'Hana Kobayashi', 35.00),
+(7, 'Carla D''Angelo', NULL),
+(8, 'Priya Raman', 30.40),
+(9, 'Jakub Wójcik', 24.60),
+(10, 'Amélie Fournier', 44.80),
+(11, 'Tomás Reis', 26.00),
+(12, 'Grace Bell', NULL);
+
+INSERT INTO classes (class_id, title, weekday, trainer_id) VALUES
+(1, 'Morning Yoga', 'Monday', 1),
+(2, 'Power Spin', 'Monday', 5),
+(3, 'Boxing Basics', 'Tuesday', 2),
+(4, 'Evening Yoga', 'Tuesday', 1),
+(5, 'Core Blast', 'Wednesday', 4),
+(6, 'Don''t Stop Cardio', 'Wednesday', 3),
+(7, 'Pilates', 'Thursday', 6),
+(8, 'Zumba', 'Thursday', 8),
+(9, 'Kettlebell Club', 'Friday', 5),
+(10, 'It''s Leg Day', 'Friday', 3),
+(11, 'Aqua Fit', 'Saturday', 9),
+(12, 'Family Yoga', 'Saturday', 1),
+(13, 'Stretch and Relax', 'Saturday', 7),
+(14, 'Barre', 'Thursday', 6),
+(15, 'Spin Marathon', 'Saturday', 5),
+(16, 'Tai Chi', 'Tuesday', 12);
+
+INSERT INTO members (member_id, name, age, membership, joined) VALUES
+(1, 'Olga Petrova', 34, 'Premium', '2022-03-14'),
+(2, 'Kwame Mensah', 27, 'Basic', '2023-01-09'),
+(3, 'Siobhán O''Neill', 45, 'Plus', '2021-11-02'),
+(4, 'Lucas Müller', 19, 'Student', '2023-09-18'),
+(5, 'Aisha Khan', 31, 'Plus', '2022-06-27'),
+(6, 'Björn Eriksson', 58, 'Basic', '2020-02-11'),
+(7, 'Mei Chen', 23, 'Student', '2023-10-03'),
+(8, 'Marco D''Amico', 40, 'Premium', '2021-05-20'),
+(9, 'Chloé Martin', 29, 'Basic', '2023-04-16'),
+(10, 'Daniel Okafor', 36, 'Plus', '2022-08-08'),
+(11, 'Ewa Kowalska', 51, 'Basic', '2020-09-30'),
+(12, 'Noah Williams', 22, 'Student', '2022-10-12'),
+(13, 'Sofía Peña', 33, 'Premium', '2023-02-01'),
+(14, 'Anders Holm', 64, 'Basic', '2019-12-05'),
+(15, 'Leila Haddad', 38, 'Plus', '2021-07-15'),
+(16, 'Yuki Tanaka', 26, 'Basic', '2023-06-22'),
+(17, 'Peter Novák', 47, 'Premium', '2020-04-28'),
+(18, 'Rosa Jiménez', 20, 'Student', '2023-11-13'),
+(19, 'Emma Clarke', 30, 'Basic', '2022-01-24'),
+(20, 'Omar Farouk', 42, 'Plus', '2022-12-19'),
+(21, 'Ingrid Våge', 55, 'Basic', '2021-03-08'),
+(22, 'Tariq Aziz', 28, 'Basic', '2024-01-15'),
+(23, 'Helen Ford', 61, 'Plus', '2024-02-06'),
+(24, 'João Costa', 35, 'Premium', '2023-08-29');
+
+INSERT INTO bookings (booking_id, member_id, class_id, rating) VALUES
+(1, 8, 10, 5),
+(2, 7, 8, 3),
+(3, 23, 9, 4),
+(4, 15, 4, NULL),
+(5, 20, 11, 5),
+(6, 20, 4, 4),
+(7, 10, 12, 5),
+(8, 16, 8, 3),
+(9, 7, 2, 2),
+(10, 18, 15, 4),
+(11, 7, 12, 4),
+(12, 11, 6, 4),
+(13, 1, 9, 4),
+(14, 9, 8, 5),
+(15, 13, 8, 5),
+(16, 10, 13, 2),
+(17, 1, 6, 2),
+(18, 17, 12, 3),
+(19, 10, 1, 5),
+(20, 18, 4, 2),
+(21, 5, 8, 4),
+(22, 11, 5, 4),
+(23, 13, 5, 5),
+(24, 17, 9, 5),
+(25, 6, 6, 4),
+(26, 10, 5, 2),
+(27, 8, 4, 4),
+(28, 3, 7, 3),
+(29, 2, 8, 5),
+(30, 8, 5, 4),
+(31, 12, 3, 3),
+(32, 8, 13, 5),
+(33, 21, 10, NULL),
+(34, 23, 2, NULL),
+(35, 1, 2, 4),
+(36, 8, 12, 3),
+(37, 17, 4, 4),
+(38, 13, 1, 5),
+(39, 3, 1, 4),
+(40, 13, 6, NULL),
+(41, 1, 1, 5),
+(42, 1, 10, 3),
+(43, 24, 1, 4),
+(44, 13, 15, 5),
+(45, 8, 8, NULL),
+(46, 2, 3, 3),
+(47, 3, 3, 4),
+(48, 10, 8, 2),
+(49, 5, 7, 5),
+(50, 1, 8, 4),
+(51, 3, 8, 4),
+(52, 1, 7, NULL);

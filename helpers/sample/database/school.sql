@@ -1,0 +1,141 @@
+CREATE TABLE teachers (
+  teacher_id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  salary REAL NOT NULL
+);
+
+CREATE TABLE students (
+  student_id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL,
+  born TEXT NOT NULL,
+  city TEXT
+);
+
+CREATE TABLE courses (
+  course_id INTEGER PRIMARY KEY,
+  title TEXT NOT NULL,
+  credits INTEGER NOT NULL,
+  teacher_id INTEGER NOT NULL,
+  FOREIGN KEY (teacher_id) REFERENCES teachers (teacher_id)
+);
+
+CREATE TABLE enrolments (
+  enrolment_id INTEGER PRIMARY KEY,
+  student_id INTEGER NOT NULL,
+  course_id INTEGER NOT NULL,
+  grade INTEGER,
+  FOREIGN KEY (student_id) REFERENCES students (student_id),
+  FOREIGN KEY (course_id) REFERENCES courses (course_id)
+);
+
+INSERT INTO teachers (teacher_id, name, subject, salary) VALUES
+(1, 'Margaret Hughes', 'Mathematics', 3950.50),
+(2, 'Søren Kjær', 'Science', 4120.00),
+(3, 'Niamh O''Sullivan', 'Languages', 3680.75),
+(4, 'Raúl Ibáñez', 'Arts', 3415.20),
+(5, 'Fatima Zahra', 'Science', 4385.90),
+(6, 'Dmitri Volkov', 'Mathematics', 4010.35),
+(7, 'Paolo D''Agostino', 'Arts', 3290.00),
+(8, 'Anneke de Vries', 'Languages', 3575.60),
+(9, 'Wei Zhang', 'Mathematics', 4230.15),
+(10, 'Thandiwe Nkosi', 'History', 3740.40),
+(11, 'Zoë Archer', 'History', 3120.80),
+(12, 'Ravi Menon', 'Science', 3865.25);
+
+INSERT INTO students (student_id, name, born, city) VALUES
+(1, 'Nora Svensson', '2006-04-12', 'Bergen'),
+(2, 'Ibrahim Diallo', '2007-01-30', 'Oslo'),
+(3, 'Ciara O''Connor', '2005-11-08', 'Oslo'),
+(4, 'Mikkel Bang', '2006-09-21', 'Trondheim'),
+(5, 'Lucía Fernández', '2007-06-17', 'Bergen'),
+(6, 'Haruto Sato', '2005-03-05', 'Oslo'),
+(7, 'Anaïs Lefèvre', '2006-12-24', 'Stavanger'),
+(8, 'Victor Popescu', '2008-02-14', NULL),
+(9, 'Amina Yusuf', '2007-08-03', 'Oslo'),
+(10, 'Gianni Dell''Orto', '2006-07-19', 'Bergen'),
+(11, 'Freja Nyström', '2005-10-27', 'Trondheim'),
+(12, 'Oliver Grant', '2007-03-11', 'Stavanger'),
+(13, 'Min-jun Park', '2006-01-02', 'Oslo'),
+(14, 'Zuzana Horáková', '2008-05-26', 'Bergen'),
+(15, 'Elias Haugen', '2005-07-14', 'Trondheim'),
+(16, 'Sara Lindholm', '2007-11-20', 'Oslo'),
+(17, 'Rafael Gonçalves', '2006-05-31', NULL),
+(18, 'Maya Cohen', '2008-08-09', 'Stavanger'),
+(19, 'Tobias Krüger', '2005-12-18', 'Bergen'),
+(20, 'Lan Nguyen', '2007-09-07', 'Oslo'),
+(21, 'Emil Strand', '2006-10-15', 'Trondheim'),
+(22, 'Deepa Iyer', '2008-04-01', 'Oslo');
+
+INSERT INTO courses (course_id, title, credits, teacher_id) VALUES
+(1, 'Algebra', 6, 1),
+(2, 'Geometry', 4, 6),
+(3, 'Statistics', 5, 9),
+(4, 'Physics', 6, 2),
+(5, 'Chemistry', 5, 5),
+(6, 'Biology', 4, 12),
+(7, 'French for Beginners', 3, 3),
+(8, 'Writer''s Workshop', 2, 3),
+(9, 'German Grammar', 3, 8),
+(10, 'Drawing and Painting', 2, 4),
+(11, 'Music Theory', 3, 7),
+(12, 'Ancient Rome', 4, 10),
+(13, 'The People''s Century', 4, 10),
+(14, 'Calculus', 8, 9),
+(15, 'Astronomy', 3, 2);
+
+INSERT INTO enrolments (enrolment_id, student_id, course_id, grade) VALUES
+(1, 18, 7, 74),
+(2, 3, 7, NULL),
+(3, 3, 1, 62),
+(4, 1, 14, 76),
+(5, 19, 4, NULL),
+(6, 2, 13, NULL),
+(7, 22, 4, 54),
+(8, 2, 8, 84),
+(9, 17, 7, 97),
+(10, 9, 7, 75),
+(11, 6, 6, 67),
+(12, 14, 13, 43),
+(13, 12, 7, 70),
+(14, 19, 1, 61),
+(15, 6, 10, 68),
+(16, 14, 4, NULL),
+(17, 22, 10, 45),
+(18, 2, 4, 77),
+(19, 20, 10, 69),
+(20, 13, 1, 38),
+(21, 10, 10, 47),
+(22, 11, 3, 50),
+(23, 4, 2, 86),
+(24, 3, 12, 80),
+(25, 1, 1, 69),
+(26, 10, 12, 58),
+(27, 2, 3, 54),
+(28, 6, 1, 65),
+(29, 18, 10, 86),
+(30, 10, 4, 94),
+(31, 20, 5, 52),
+(32, 22, 14, 58),
+(33, 19, 2, 46),
+(34, 14, 3, 91),
+(35, 17, 8, 40),
+(36, 5, 4, 98),
+(37, 20, 9, 90),
+(38, 17, 4, 66),
+(39, 18, 5, 97),
+(40, 1, 10, 64),
+(41, 2, 2, 71),
+(42, 14, 2, 58),
+(43, 11, 9, 91),
+(44, 6, 3, 66),
+(45, 3, 10, 91),
+(46, 2, 5, NULL),
+(47, 1, 3, 40),
+(48, 1, 4, 55),
+(49, 3, 2, 57),
+(50, 9, 8, 74),
+(51, 9, 1, NULL),
+(52, 3, 8, 67),
+(53, 1, 7, 87),
+(54, 1, 2, 53);

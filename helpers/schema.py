@@ -1,0 +1,150 @@
+"""A database's tables, columns and keys, read from the SQLite file itself: hostile input, like everything users bring."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class BadDatabase(ValueError):
+    """A file that is no SQLite database, is damaged, or has no table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column: its name and type as declared ('' where none is)."""
+
+    name: str
+    type: str
+    primary_key: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignKey:
+    """`table.column` refers to `to_table.to_column`."""
+
+    table: str
+    column: str
+    to_table: str
+    to_column: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table and its columns in declared order."""
+
+    name: str
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """The tables of one database, in the order they were created, and the keys that link them."""
+
+    db_id: str
+    tables: tuple[Table, ...]
+    foreign_keys: tuple[ForeignKey, ...]
+
+    def lines(self) -> list[str]:
+        """The schema as the model reads it: a line a table, then the links whose column names differ.
+
+            singer: singer_id, name, country
+            concert: concert_id, title, held_by
+            keys: concert.held_by = singer.singer_id
+
+        A link between columns of one name goes without saying, and so costs no tokens.
+        """
+        lines = [f"{table.name}: {', '.join(column.name for column in table.columns)}" for table in self.tables]
+        keys = [
+            f"{key.table}.{key.column} = {key.to_table}.{key.to_column}"
+            for key in self.foreign_keys
+            if key.column.lower() != key.to_column.lower()
+        ]
+        return [*lines, f"keys: {', '.join(keys)}"] if keys else lines
+
+    def as_spider(self) -> dict:
+        """The schema as an entry of Spider's tables.json. Column 0 is `*`; names for people are the names with spaces."""
+        original = [
+            [-1, "*"],
+            *([number, column.name] for number, table in enumerate(self.tables) for column in table.columns),
+        ]
+        place = {
+            (self.tables[number].name.lower(), name.lower()): at for at, (number, name) in enumerate(original) if number >= 0
+        }
+        columns = [column for table in self.tables for column in table.columns]
+        return {
+            "db_id": self.db_id,
+            "table_names_original": [table.name for table in self.tables],
+            "table_names": [table.name.replace("_", " ").lower() for table in self.tables],
+            "column_names_original": original,
+            "column_names": [[number, name.replace("_", " ").lower()] for number, name in original],
+            "column_types": ["text", *(spider_type(column.type) for column in columns)],
+            "primary_keys": [at for at, column in enumerate(columns, start=1) if column.primary_key],
+            "foreign_keys": [
+                [place[key.table.lower(), key.column.lower()], place[key.to_table.lower(), key.to_column.lower()]]
+                for key in self.foreign_keys
+            ],
+        }
+
+
+def spider_type(declared: str) -> str:
+    """'number', 'time' or 'text' for a declared SQLite type."""
+    declared = declared.lower()
+    if any(word in declared for word in ("int", "real", "num", "dec", "float", "double")):
+        return "number"
+    return "time" if "date" in declared or "time" in declared else "text"
+
+
+@functools.lru_cache(maxsize=512)
+def read(database: Path) -> Schema:
+    """The schema of an SQLite file.
+
+    Raises:
+        BadDatabase: the file is missing, damaged, no SQLite database, or has no table.
+    """
+    try:
+        # Written so that a link that leads nowhere, or a column that its table lacks, is left out rather than believed.
+        with contextlib.closing(sqlite3.connect(database.resolve().as_uri() + "?mode=ro&immutable=1", uri=True)) as connection:
+            connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
+            connection.execute("PRAGMA trusted_schema = 0")
+            query = (
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY rowid"
+            )
+            names = [name for (name,) in connection.execute(query)]
+            tables = tuple(read_table(connection, name) for name in names)
+            keys = tuple(key for table in tables for key in read_keys(connection, table, tables))
+    except sqlite3.Error as error:
+        raise BadDatabase(f"{database} cannot be read as an SQLite database: {error}") from error
+    if not tables:
+        raise BadDatabase(f"{database} has no table")
+    return Schema(db_id=database.stem, tables=tables, foreign_keys=keys)
+
+
+def read_table(connection: sqlite3.Connection, name: str) -> Table:
+    """One table with its columns."""
+    rows = connection.execute("SELECT name, type, pk FROM pragma_table_info(?)", (name,))
+    return Table(name=name, columns=tuple(Column(name=column, type=kind, primary_key=bool(key)) for column, kind, key in rows))
+
+
+def read_keys(connection: sqlite3.Connection, table: Table, tables: tuple[Table, ...]) -> list[ForeignKey]:
+    """The foreign keys of one table. A key that names no column refers to the other table's primary key."""
+    by_name = {other.name.lower(): other for other in tables}
+    keys = []
+    for target, column, to_column in connection.execute(
+        'SELECT "table", "from", "to" FROM pragma_foreign_key_list(?)', (table.name,)
+    ):
+        other = by_name.get(target.lower())
+        if other is None:
+            continue
+        if to_column is None:
+            to_column = next((candidate.name for candidate in other.columns if candidate.primary_key), None)
+        found = next(
+            (candidate.name for candidate in other.columns if to_column and candidate.name.lower() == to_column.lower()),
+            None,
+        )
+        if found:
+            keys.append(ForeignKey(table=table.name, column=column, to_table=other.name, to_column=found))
+    return keys[::-1]  # SQLite lists the last declared first

@@ -1,0 +1,296 @@
+"""Questions and databases: real Spider, the embedded sample, or a folder of the user's own."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import random
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from helpers import download, environment, execution, runs, schema
+from helpers.hardness import LEVELS, hardness
+from helpers.progress import tqdm
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SAMPLE = Path(__file__).parent / "sample"
+NEWER = "00636695dabed6b5f4b8328a16b13e069a2f16591d5efcce57660669c85b121b"
+SOURCES = (
+    download.Source(
+        name="Hugging Face xlangai/spider",
+        url="https://huggingface.co/datasets/xlangai/spider/resolve/6232cc3fad6d54c62b3ba23a364083a98ff36a17/data/spider.zip",
+        sha256="5ddff97bb1d421282c593e8d30ce0ce107270f4dd4a21d60eba4bf287d5956b1",
+        size=99_736_136,
+    ),
+    download.Source(
+        name="Hugging Face HAL-9001/spider-databases",
+        url="https://huggingface.co/datasets/HAL-9001/spider-databases/resolve/4a01bbac6520cd35b216db9e1724e5e1ada60aa4/spider_data.zip",
+        sha256=NEWER,
+        size=205_800_266,
+    ),
+    download.Source(
+        name="Google Drive (the official link)",
+        url="https://drive.usercontent.google.com/download?id=1403GEqzIDoHMdQF4c9Bkyl7dZLZ5Wt6J&export=download&confirm=t",
+        sha256=NEWER,
+        size=205_800_266,
+    ),
+)
+DEV_SHA256 = "30d64a3fccde493226df79687aed9e4a1c0129525baf44f29c0573d914d758a4"  # of the release's dev.json
+UNPACKED_BYTES, UNPACKED_FILES = 4 * environment.GIB, 5_000  # Spider takes about 1 GB in 1,000 files
+HELD_OUT = 0.2  # share of a user's own examples kept for dev where there is no dev file
+FIELDS = {"question": ("question",), "query": ("query", "sql", "SQL"), "db_id": ("db_id",)}
+
+
+class BadData(ValueError):
+    """A folder of data that cannot be used; the message names what is wrong, where, and what is expected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A question about a database, and its gold SQL.
+
+    Attributes:
+        hardness: one of hardness.LEVELS.
+        seen: whether training examples ask about the same database.
+    """
+
+    question: str
+    query: str
+    db_id: str
+    hardness: str
+    seen: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """Training and dev examples and the folder of their databases.
+
+    Attributes:
+        name: what scores call it.
+        note: what a reader of scores must know of the copy at hand, '' for the release's own bytes.
+        databases: path of each database by its db_id.
+    """
+
+    name: str
+    note: str
+    train: tuple[Example, ...]
+    dev: tuple[Example, ...]
+    databases: dict[str, Path]
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """One checksum over all examples and all databases they ask about."""
+        total = hashlib.sha256()
+        for example in (*self.train, *self.dev):
+            total.update(json.dumps([example.question, example.query, example.db_id]).encode())
+        for db_id in sorted({example.db_id for example in (*self.train, *self.dev)}):
+            total.update(hashlib.sha256(self.databases[db_id].read_bytes()).digest())
+        return total.hexdigest()
+
+    def counts(self) -> pd.DataFrame:
+        """A pandas table of examples by hardness, and of databases, for train and dev."""
+        import pandas as pd
+
+        columns = {}
+        for name, examples in (("train", self.train), ("dev", self.dev)):
+            levels = Counter(example.hardness for example in examples)
+            columns[name] = [
+                *(levels[level] for level in LEVELS),
+                len(examples),
+                len({example.db_id for example in examples}),
+            ]
+        return pd.DataFrame(columns, index=[*LEVELS, "all", "databases"])
+
+
+def load(data_source: str) -> DataSet:
+    """The data set that a configuration's `data_source` names: "spider", "sample" or a folder.
+
+    Raises:
+        download.DownloadError: Spider could not be fetched.
+        BadData: a folder does not hold what it should, each fault named.
+    """
+    if data_source == "sample":
+        return load_sample()
+    if data_source == "spider":
+        return load_spider()
+    folder = environment.resolve(data_source)
+    if not folder.is_dir():
+        raise BadData(f"data_source={data_source!r} is neither 'spider' nor 'sample' nor a folder")
+    return load_folder(folder)
+
+
+def load_spider() -> DataSet:
+    """Spider, from SPIDER_DIR where that is set, else downloaded, verified and cached."""
+    if given := os.environ.get("SPIDER_DIR"):
+        return load_folder(Path(given), name="Spider")
+    unpacked = environment.cache_dir() / "spider"
+    if not unpacked.is_dir():
+        archive = download.fetch(SOURCES, environment.cache_dir())
+        download.unpack(archive, unpacked, max_bytes=UNPACKED_BYTES, max_files=UNPACKED_FILES)
+        archive.unlink()
+    found = sorted(unpacked.rglob("dev.json"), key=lambda path: len(path.parts))
+    if not found:
+        raise BadData(f"{unpacked} has no dev.json: delete that folder and run again")
+    dataset = load_folder(found[0].parent, name="Spider")
+    return dataclasses.replace(dataset, note="")  # its archive's checksum was that of the release
+
+
+def load_sample() -> DataSet:
+    """The embedded sample; its SQLite files are built from SQL text at first use, in the cache."""
+    total = hashlib.sha256()
+    for file in sorted(SAMPLE.rglob("*")):
+        if file.suffix in (".csv", ".sql"):
+            total.update(file.name.encode() + file.read_bytes())
+    folder = environment.cache_dir() / f"sample-{total.hexdigest()[:12]}"
+    if not folder.is_dir():
+        build_sample(folder)
+    return dataclasses.replace(load_folder(folder, name="embedded sample"), note="")
+
+
+def build_sample(folder: Path) -> None:
+    """Write the embedded sample in Spider's layout."""
+    with runs.replaced_folder(folder) as target:
+        scripts = sorted((SAMPLE / "database").glob("*.sql"))
+        for script in scripts:
+            database = target / "database" / script.stem / f"{script.stem}.sqlite"
+            database.parent.mkdir(parents=True)
+            with closing(sqlite3.connect(database)) as connection:
+                connection.executescript(script.read_text(encoding="utf-8"))
+        for name, file in (("train_spider.json", "train.csv"), ("dev.json", "dev.csv")):
+            rows = [row for _, row in read_rows(SAMPLE / file)]
+            (target / name).write_text(json.dumps(rows, indent=1, ensure_ascii=False), encoding="utf-8")
+        entries = [schema.read(target / "database" / script.stem / f"{script.stem}.sqlite").as_spider() for script in scripts]
+        (target / "tables.json").write_text(json.dumps(entries, indent=1), encoding="utf-8")
+
+
+def load_folder(folder: Path, name: str | None = None) -> DataSet:
+    """A folder in Spider's layout, or with train and dev files of one's own beside SQLite files.
+
+    Examples: `train_spider.json` or `train.json`, `.jsonl` or `.csv`; `dev.json`, `.jsonl` or `.csv`; each with the
+    fields question, query (or sql) and db_id. Databases: `database/<db_id>/<db_id>.sqlite`, or `<db_id>.sqlite` (or .db)
+    beside the examples. Where there is no dev file, a fifth of the examples, drawn at random, is held out for it. Data that is
+    not Spider's is checked to the last row before anything else: every query must run.
+
+    Raises:
+        BadData: naming each bad row or file (the first ten, and how many in all).
+    """
+    train_file = first_file(folder, ("train_spider.json", "train.json", "train.jsonl", "train.csv"))
+    dev_file = first_file(folder, ("dev.json", "dev.jsonl", "dev.csv"))
+    if train_file is None:
+        raise BadData(
+            f"{folder} has no train_spider.json, train.json, train.jsonl or train.csv.\n"
+            "  A data folder has one of them (fields question, query, db_id), and <db_id>.sqlite beside it or in database/<db_id>"
+        )
+    rows = {file: list(read_rows(file)) for file in (train_file, dev_file) if file}
+    db_ids = {row.get("db_id") for file in rows for _, row in rows[file]}
+    databases = {db_id: path for db_id in db_ids if isinstance(db_id, str) and (path := find_database(folder, db_id))}
+    official = dev_file is not None and is_official(dev_file, rows[dev_file], train_file)
+    faults = [fault for file in rows for fault in find_faults(file, rows[file], databases, run_queries=not official)]
+    if faults:
+        more = f"\n  … and {len(faults) - 10} more" if len(faults) > 10 else ""
+        raise BadData(f"{folder} cannot be used:\n" + "\n".join(f"  {fault}" for fault in faults[:10]) + more)
+    train, dev = split([row for _, row in rows[train_file]], [row for _, row in rows[dev_file]] if dev_file else None)
+    return DataSet(
+        name=name or ("Spider" if official else folder.name),
+        note="databases as found, not checked to be the release's bytes" if official else "",
+        train=tuple(make_examples(train, seen=set())),
+        dev=tuple(make_examples(dev, seen={row["db_id"] for row in train})),
+        databases=databases,
+    )
+
+
+def first_file(folder: Path, names: Iterable[str]) -> Path | None:
+    """The first of these files that exists."""
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def is_official(dev_file: Path, dev_rows: list, train_file: Path) -> bool:
+    """Whether these are Spider's own questions, known by their number and files."""
+    same_bytes = hashlib.sha256(dev_file.read_bytes()).hexdigest() == DEV_SHA256
+    return same_bytes or (train_file.name == "train_spider.json" and len(dev_rows) == 1034)
+
+
+def find_database(folder: Path, db_id: str) -> Path | None:
+    """The SQLite file of a database. A db_id that would lead out of the folder finds nothing."""
+    names = (f"database/{db_id}/{db_id}.sqlite", f"{db_id}/{db_id}.sqlite", f"{db_id}.sqlite", f"{db_id}.db")
+    path = first_file(folder, names)
+    return path if path and path.resolve().is_relative_to(folder.resolve()) else None
+
+
+def read_rows(file: Path) -> Iterator[tuple[str, dict]]:
+    """Each row of a CSV, JSON or JSONL file with its place in words ("line 7").
+
+    Raises:
+        BadData: the file cannot be read as what it is.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")  # spreadsheets put a byte order mark first
+        if file.suffix == ".csv":
+            reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+            rows = [(f"line {reader.line_num}", row) for row in reader]
+        elif file.suffix == ".jsonl":
+            rows = [(f"line {number}", json.loads(line)) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        else:
+            rows = [(f"entry {number}", row) for number, row in enumerate(json.loads(text))]
+    except (ValueError, csv.Error, TypeError) as error:
+        raise BadData(f"{file} cannot be read: {error}") from error
+    if not rows or not all(isinstance(row, dict) for _, row in rows):
+        raise BadData(f"{file} holds no examples: it needs rows with question, query and db_id")
+    for place, row in rows:
+        yield (
+            place,
+            {field: next((row[name] for name in names if row.get(name)), None) for field, names in FIELDS.items()},
+        )
+
+
+def find_faults(file: Path, rows: list[tuple[str, dict]], databases: dict[str, Path], *, run_queries: bool) -> list[str]:
+    """One line for each row that cannot be used: file, place, and what is wrong."""
+    faults = []
+    with execution.Sandbox() as sandbox:
+        for place, row in tqdm(rows, desc=f"checking {file.name}", unit="row", disable=not run_queries, leave=False):
+            missing = [field for field in FIELDS if not isinstance(row[field], str) or not row[field].strip()]
+            if missing:
+                faults.append(f"{file.name}, {place}: no {' and no '.join(missing)}")
+            elif row["db_id"] not in databases:
+                faults.append(
+                    f"{file.name}, {place}: no database {row['db_id']!r} (database/{row['db_id']}/{row['db_id']}.sqlite)"
+                )
+            elif run_queries:
+                result = sandbox.execute(databases[row["db_id"]], row["query"])
+                if not result.ok:
+                    faults.append(f"{file.name}, {place}: {result.error}: {row['query'][:80]}")
+    return faults
+
+
+def split(train: list[dict], dev: list[dict] | None) -> tuple[list[dict], list[dict]]:
+    """Training and dev rows; without dev rows, a fifth of the training rows drawn at random (always the same ones)."""
+    if dev is not None:
+        return train, dev
+    held_out = set(random.Random(0).sample(range(len(train)), max(1, round(HELD_OUT * len(train)))))
+    kept = [row for number, row in enumerate(train) if number not in held_out]
+    if not kept:
+        raise BadData("One example is too few: there must be some to train on and some to judge by")
+    return kept, [train[number] for number in sorted(held_out)]
+
+
+def make_examples(rows: list[dict], seen: set[str]) -> Iterator[Example]:
+    """Examples from checked rows; `seen` are the databases of the training examples."""
+    for row in rows:
+        yield Example(
+            question=" ".join(row["question"].split()),
+            query=row["query"].strip(),
+            db_id=row["db_id"],
+            hardness=hardness(row["query"]),
+            seen=row["db_id"] in seen,
+        )
