@@ -134,18 +134,35 @@ def execute(name: str, run: runs.Run, switches: dict[str, Any]) -> bool:
         return False
     finally:
         if running.is_file():
-            without_paths(running)
+            tidy(running)
             running.replace(target)
     return True
 
 
-def without_paths(path: Path) -> None:
-    """Take the paths that papermill notes out of an executed notebook: they mean nothing on another machine."""
+def tidy(path: Path) -> None:
+    """Make an executed notebook fit to be kept: progress bars as they ended, and no paths of papermill's own."""
     import nbformat
 
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.get("papermill", {}).update(input_path=path.name.lstrip("."), output_path=path.name.lstrip("."))
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = merged(cell.outputs)
     runs.write_text(path, nbformat.writes(notebook) + "\n")
+
+
+def merged(outputs: list[Any]) -> list[Any]:
+    """Outputs with neighbouring pieces of one stream put together, each line as the last carriage return left it."""
+    kept: list[Any] = []
+    for output in outputs:
+        if kept and output.output_type == "stream" and kept[-1].output_type == "stream" and output.name == kept[-1].name:
+            kept[-1].text += output.text
+        else:
+            kept.append(output)
+    for output in kept:
+        if output.output_type == "stream":
+            output.text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in output.text.split("\n"))
+    return kept
 
 
 def print_scores(run: runs.Run) -> None:

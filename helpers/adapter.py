@@ -25,7 +25,12 @@ def save(model: Any, tokenizer: Any, settings: RunConfig, run: runs.Run, outcome
     Returns:
         the path of the zip.
     """
-    run.add_to_record(engine=environment.engine(settings.engine), train=outcome.record(), **runs.machine())
+    run.add_to_record(
+        engine=environment.engine(settings.engine),
+        precision=environment.precision(settings.precision),
+        train=outcome.record(),
+        **runs.machine(),
+    )
     with run.new_folder("adapter") as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

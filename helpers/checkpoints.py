@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import pickle
 import shutil
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def prepare(run: runs.Run, settings: config.RunConfig, rows: Sequence[Row], *, r
 
 def newest(run: runs.Run) -> Path | None:
     """The newest checkpoint that can be read; damaged ones are named and removed."""
-    found = sorted((run / FOLDER).glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2]))
+    found = sorted((run / FOLDER).glob("checkpoint-*"), key=step, reverse=True)
     for checkpoint in found:
         fault = damage(checkpoint)
         if fault is None:
@@ -46,9 +46,13 @@ def newest(run: runs.Run) -> Path | None:
     return None
 
 
+def step(checkpoint: Path) -> int:
+    """The step that a checkpoint was written after."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
 def damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
-    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -58,8 +62,10 @@ def damage(checkpoint: Path) -> str | None:
     try:
         load_file(checkpoint / "adapter_model.safetensors")
         json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        for name in ("optimizer.pt", "scheduler.pt"):
-            torch.load(checkpoint / name, map_location="cpu", weights_only=True)
-    except (SafetensorError, ValueError, RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        for path in (*checkpoint.glob("*.pt"), *checkpoint.glob("*.pth")):  # zip files, with checksums
+            with zipfile.ZipFile(path) as parts:
+                if parts.testzip():
+                    return f"{path.name}: wrong checksum"
+    except (SafetensorError, ValueError, OSError, zipfile.BadZipFile) as error:
         return str(error).splitlines()[0][:80]
     return None

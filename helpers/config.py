@@ -162,7 +162,7 @@ class RunConfig:
             for value in [getattr(self, field.name)]
             if stage in (None, field.metadata["stage"])
         ]
-        return pd.DataFrame(rows).set_index("parameter")
+        return pd.DataFrame(rows, columns=["parameter", "value", "unit", "purpose", "from"]).set_index("parameter")
 
 
 def settings_fields() -> list[dataclasses.Field]:
@@ -319,6 +319,8 @@ def as_type(name: str, value: Any, wanted: Any) -> Any:
         if isinstance(value, str) and value.strip():
             return value
         raise ValueError(f"{name}={value!r} must be text")
+    if wanted is int and isinstance(value, (int, str)) and str(value).strip().isdecimal():
+        return int(value)  # not by way of float, which rounds beyond 53 bits
     try:
         number = float(value) if not isinstance(value, bool) else None
         if number is not None and (wanted is float or number == int(number)):

@@ -104,7 +104,7 @@ def require_gpu_on_colab(has_gpu: bool) -> None:
 def cache_dir() -> Path:
     """The folder for models and databases that runs share: COURSE_CACHE, else the user's own cache folder."""
     base = os.environ.get("COURSE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "text-to-sql-course")
-    path = Path(base).expanduser()
+    path = resolve(base)
     path.mkdir(parents=True, exist_ok=True)
     return path
 

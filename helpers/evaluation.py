@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
 from pathlib import Path
@@ -15,7 +16,6 @@ from helpers.hardness import LEVELS, hardness
 from helpers.progress import tqdm
 
 RESAMPLES = 10_000
-MOST_CHOICES = 10_000  # ways to match columns that are tried: a dozen columns of equal values would have millions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,20 +72,20 @@ def same_result(expected: Sequence[tuple], found: Sequence[tuple], *, ordered: b
     wanted, columns = list(zip(*expected, strict=True)), list(zip(*found, strict=True))
     if ordered:
         return Counter(wanted) == Counter(columns)
-    bags = [Counter(column) for column in columns]
-    candidates = [[at for at, bag in enumerate(bags) if bag == Counter(column)] for column in wanted]
-    rows = Counter(expected)
-    choices = itertools.islice(one_to_one(candidates), MOST_CHOICES)
-    return any(Counter(zip(*(columns[at] for at in choice), strict=True)) == rows for choice in choices)
+    wanted.sort(key=lambda column: len(set(column)), reverse=True)  # what tells rows apart comes first: few wrong turns
+    return columns_match(wanted, columns)
 
 
-def one_to_one(candidates: list[list[int]]) -> Iterator[tuple[int, ...]]:
-    """Every way to give each expected column a found column of its own."""
-    if not candidates:
-        yield ()
-        return
-    for rest in one_to_one(candidates[:-1]):
-        yield from ((*rest, at) for at in candidates[-1] if at not in rest)
+def columns_match(wanted: list[tuple], columns: list[tuple], chosen: tuple[tuple, ...] = ()) -> bool:
+    """Whether the columns can be put in an order, `chosen` first, that gives the same rows as often as the wanted ones."""
+    if len(chosen) == len(wanted):
+        return True
+    rows = Counter(zip(*wanted[: len(chosen) + 1], strict=True))
+    left = Counter(columns) - Counter(chosen)  # equal columns are one choice
+    return any(
+        Counter(zip(*chosen, column, strict=True)) == rows and columns_match(wanted, columns, (*chosen, column))
+        for column in left
+    )
 
 
 # ---- many predictions
@@ -118,14 +118,15 @@ def judge_all(
     if missing:
         raise ValueError(f"There is no database for {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}")
     verdicts = []
-    known: dict[tuple[str, str], execution.Result] = {}
     with execution.Sandbox(limits) as sandbox:
+
+        @functools.lru_cache(maxsize=4)  # neighbours share gold queries; a few only, for a result may take 100 MiB
+        def run(db_id: str, sql: str) -> execution.Result:
+            return sandbox.execute(databases[db_id], sql)
+
         pairs = zip(golds, predictions, strict=True)
         for (gold, db_id), prediction in tqdm(pairs, total=len(golds), desc=progress, unit="question", disable=not progress):
-            for sql in (gold, prediction):
-                if (sql, db_id) not in known:
-                    known[sql, db_id] = sandbox.execute(databases[db_id], sql)
-            verdicts.append(verdict(gold, known[gold, db_id], known[prediction, db_id]))
+            verdicts.append(verdict(gold, run(db_id, gold), run(db_id, prediction)))
     return verdicts
 
 
@@ -138,8 +139,9 @@ def read_gold(path: Path) -> list[tuple[str, str]]:
     if path.suffix in (".json", ".jsonl", ".csv"):
         pairs = []
         for place, row in spider.read_rows(path):
-            if not row["query"] or not row["db_id"]:
-                raise spider.BadData(f"{path}, {place}: no {'db_id' if row['query'] else 'query'}")
+            for field in ("query", "db_id"):
+                if not isinstance(row[field], str) or not row[field].strip():
+                    raise spider.BadData(f"{path}, {place}: no {field}")
             pairs.append((row["query"], row["db_id"]))
         return pairs
     pairs = []

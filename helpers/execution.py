@@ -33,9 +33,9 @@ OUTCOMES = (
     (r"ambiguous column", "ambiguous column"),
     (r"no such function|wrong number of arguments", "no such function"),
     (r"interrupted", "timeout"),
-    (r"not authorized|prohibited|readonly|one statement at a time", "refused"),
+    (r"not authorized|authorization denied|prohibited|readonly|not be modified|unsafe use|one statement at a time", "refused"),
     (r"too big|out of memory|too large|too deep|too many|too complex|parser stack", "too large"),
-    (r"not a database|malformed|unable to open|disk I/O", "unreadable database"),
+    (r"not a database|image is malformed|malformed database|unable to open|disk I/O", "unreadable database"),
     (r"syntax error|incomplete input|unrecognized token|null character|misuse|surrogates", "syntax error"),
 )
 
@@ -113,6 +113,8 @@ class Sandbox:
             return Result(
                 outcome="too large", error=f"{len(sql):,} characters of SQL, {self.limits.sql_characters:,} are allowed"
             )
+        if self._worker is not None and self._worker.poll() is not None:
+            self.close()  # it died after its last answer: no fault of this query
         worker = self._worker = self._worker or start_worker(self.limits)
         begin = time.monotonic()
         # The worker's own deadline comes first, if it can; this one ends a step that SQLite cannot leave.
@@ -123,6 +125,9 @@ class Sandbox:
             return pickle.load(worker.stdout)
         except (EOFError, OSError, pickle.UnpicklingError):
             self.close()
+        except BaseException:
+            self.close()  # a stop button: the answer that nobody waited for must not go to the next query
+            raise
         finally:
             alarm.cancel()
         seconds = time.monotonic() - begin
@@ -165,7 +170,9 @@ def _execute(database: str, sql: str, limits: Limits) -> Result:
     try:
         with contextlib.closing(connect(database, limits)) as connection:
             cursor = connection.execute(sql)
-            columns = tuple(column[0] for column in cursor.description or ())
+            if cursor.description is None:  # a comment, a semicolon
+                return Result(outcome="empty", error="there is no query", seconds=time.monotonic() - begin)
+            columns = tuple(column[0] for column in cursor.description)
             rows = _fetch(cursor, limits)
             return Result(outcome="ok", columns=columns, rows=rows, seconds=time.monotonic() - begin)
     except (sqlite3.Error, sqlite3.Warning, ValueError, MemoryError, OverflowError) as error:

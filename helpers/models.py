@@ -37,6 +37,21 @@ def check_machine(settings: RunConfig) -> None:
             )
 
 
+def start_engine(settings: RunConfig) -> None:
+    """Check the machine and start the engine; before anything else imports transformers, TRL or PEFT, for Unsloth patches them.
+
+    Raises: as `check_machine`.
+    """
+    check_machine(settings)
+    if environment.engine(settings.engine) == "unsloth":
+        os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")  # it would ask the Hub, and without a network wait two minutes
+        os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(environment.cache_dir() / "unsloth_compiled"))
+        import unsloth  # noqa: F401
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # one for reading weights from the disk
+
+
 def load_tokenizer(files: ModelFiles) -> Any:
     """The tokenizer, with a pad token inside the vocabulary and no system turn of its own making.
 
@@ -68,7 +83,7 @@ def load(settings: RunConfig, files: ModelFiles | None = None) -> tuple[Any, Any
         ModelNotFound: see `find`.
         ValueError: this machine cannot do what the settings ask for.
     """
-    check_machine(settings)
+    start_engine(settings)
     files = files or find(settings.model_name)
     if environment.engine(settings.engine) == "unsloth":
         model = load_with_unsloth(settings, files)  # before transformers: unsloth patches it at import
@@ -76,18 +91,17 @@ def load(settings: RunConfig, files: ModelFiles | None = None) -> tuple[Any, Any
         model = load_with_transformers(settings, files)
     tokenizer = load_tokenizer(files)
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.max_length = None  # answers are bounded by max_new_tokens, and two bounds make a warning
     return model, tokenizer
 
 
 def load_with_unsloth(settings: RunConfig, files: ModelFiles) -> Any:
     """Unsloth's model and adapter."""
-    os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")  # it would ask the Hub, and without a network wait two minutes
-    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(environment.cache_dir() / "unsloth_compiled"))
     from unsloth import FastLanguageModel
 
     model, _ = FastLanguageModel.from_pretrained(
         str(files.folder),
-        max_seq_length=settings.max_seq_length,
+        max_seq_length=max(settings.max_seq_length, CONTEXT),
         load_in_4bit=settings.load_in_4bit,
         dtype=torch_dtype(settings),
     )
@@ -109,10 +123,8 @@ def load_with_transformers(settings: RunConfig, files: ModelFiles) -> Any:
     import torch
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig, set_seed
-    from transformers.utils import logging
 
     dtype = torch_dtype(settings)
-    logging.disable_progress_bar()  # one for reading weights from the disk
     options: dict[str, Any] = {"dtype": dtype}
     if settings.load_in_4bit:
         options["quantization_config"] = BitsAndBytesConfig(
@@ -147,16 +159,22 @@ def torch_dtype(settings: RunConfig) -> Any:
 
 
 def load_trained(settings: RunConfig, run: runs.Run) -> tuple[Any, Any]:
-    """Model with the adapter of a run, and tokenizer."""
-    from peft import set_peft_model_state_dict
+    """Model with the adapter of a run, and tokenizer.
+
+    Raises:
+        runs.OtherConfiguration: the adapter is another model's, or of another shape.
+    """
+    model, tokenizer = load(settings)
+    # after Unsloth, which patches it
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    model, tokenizer = load(settings)
-    outcome = set_peft_model_state_dict(model, load_file(run / "adapter/adapter_model.safetensors"))
-    if outcome.unexpected_keys:
+    saved, fresh = load_file(run / "adapter/adapter_model.safetensors"), get_peft_model_state_dict(model)
+    if {name: weights.shape for name, weights in saved.items()} != {name: weights.shape for name, weights in fresh.items()}:
         raise runs.OtherConfiguration(
             f"{environment.shown(run / 'adapter')} does not fit {settings.model_name} with r={settings.r}"
         )
+    set_peft_model_state_dict(model, saved)
     return model, tokenizer
 
 

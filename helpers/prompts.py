@@ -17,6 +17,8 @@ from helpers.spider import DataSet, Example
 T = TypeVar("T")
 
 INSTRUCTION = "Write one SQLite query that answers the question."
+# White space and comments, or (group 1) what is quoted in one of SQLite's four ways.
+GAP = re.compile(r"""('[^']*'|"[^"]*"|`[^`]*`|\[[^]]*\])|(?:\s|--[^\n]*|/\*.*?(?:\*/|$))+""", re.DOTALL)
 
 
 class TemplateError(RuntimeError):
@@ -35,9 +37,8 @@ def user_message(question: str, tables: Schema, style: str) -> str:
 
 
 def completion(query: str) -> str:
-    """Gold SQL as the model shall write it: white space folded outside of quotes, no semicolon at the end."""
-    folded = re.sub(r"""('(?:[^']|'')*'|"[^"]*")|\s+""", lambda found: found[1] or " ", query.strip())
-    return folded.rstrip("; ")
+    """Gold SQL as the model shall write it: white space and comments folded outside of quotes, no semicolon at the end."""
+    return GAP.sub(lambda found: found[1] or " ", query).strip().rstrip("; ")
 
 
 def prompt_ids(tokenizer: Any, message: str, date_string: str) -> list[int]:
@@ -90,7 +91,7 @@ def training_row(tokenizer: Any, message: str, sql: str, date_string: str) -> Ro
             "so the loss mask would be wrong. Use a model whose template has a generation prompt."
         )
     # Templates close the turn with a line end after the end-of-turn token; generation stops before it, so it is not learned.
-    end = max(at for at, token in enumerate(whole) if token == tokenizer.eos_token_id) + 1
+    end = max((at for at, token in enumerate(whole) if token == tokenizer.eos_token_id), default=-1) + 1
     if end <= len(prompt):
         raise TemplateError(f"This tokenizer's chat template does not close a turn with its eos token {tokenizer.eos_token!r}")
     whole = whole[:end]

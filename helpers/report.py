@@ -207,7 +207,8 @@ def plot_scores(tuned: pd.DataFrame, base: pd.DataFrame, title: str) -> Axes:
         tuned, base: tables of `score_table`.
     """
     labels = [f"{level} (n={count:,})" for level, count in tuned["examples"].items()]
-    spread = [tuned["EX %"] - tuned["low %"], tuned["high %"] - tuned["EX %"]]
+    # at 0 and 100 % the interval ends at the bar, give or take a rounding error that matplotlib would refuse
+    spread = [(tuned["EX %"] - tuned["low %"]).clip(lower=0), (tuned["high %"] - tuned["EX %"]).clip(lower=0)]
     _, axes = plt.subplots(figsize=(6, 2.8), layout="constrained")
     axes.barh(labels, tuned["EX %"], xerr=spread, capsize=3, color="#88aacc", label="after training")
     axes.plot(base["EX %"], labels, "|", color="black", markersize=16, label="before training")

@@ -141,17 +141,19 @@ def replaced_folder(target: Path) -> Iterator[Path]:
     """An empty folder beside `target`, renamed to it when the block ends; on an error the old one stays."""
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    old = folder.with_name(folder.name + ".old")
     try:
         yield folder
         folder.chmod(0o755)
-        old = folder.with_name(folder.name + ".old")
         if target.exists():
             target.rename(old)
         folder.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
+        if old.exists() and not target.exists():
+            old.rename(target)
         raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def run_path(run_dir: str | Path | None = None, use_drive: bool = False) -> Path:

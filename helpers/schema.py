@@ -125,26 +125,28 @@ def read(database: Path) -> Schema:
 
 def read_table(connection: sqlite3.Connection, name: str) -> Table:
     """One table with its columns."""
-    rows = connection.execute("SELECT name, type, pk FROM pragma_table_info(?)", (name,))
+    # xinfo has generated columns as well; hidden = 1 are a virtual table's inner ones
+    rows = connection.execute("SELECT name, type, pk FROM pragma_table_xinfo(?) WHERE hidden <> 1", (name,))
     return Table(name=name, columns=tuple(Column(name=column, type=kind, primary_key=bool(key)) for column, kind, key in rows))
 
 
 def read_keys(connection: sqlite3.Connection, table: Table, tables: tuple[Table, ...]) -> list[ForeignKey]:
-    """The foreign keys of one table. A key that names no column refers to the other table's primary key."""
+    """The foreign keys of one table as declared. A key that names no column refers to the other table's primary key."""
     by_name = {other.name.lower(): other for other in tables}
     keys = []
-    for target, column, to_column in connection.execute(
-        'SELECT "table", "from", "to" FROM pragma_foreign_key_list(?)', (table.name,)
+    for target, place, column, to_column in connection.execute(  # SQLite numbers them from the last declared
+        'SELECT "table", seq, "from", "to" FROM pragma_foreign_key_list(?) ORDER BY id DESC, seq', (table.name,)
     ):
         other = by_name.get(target.lower())
         if other is None:
             continue
         if to_column is None:
-            to_column = next((candidate.name for candidate in other.columns if candidate.primary_key), None)
+            primary = connection.execute("SELECT name FROM pragma_table_info(?) WHERE pk ORDER BY pk", (other.name,)).fetchall()
+            to_column = primary[place][0] if place < len(primary) else None
         found = next(
             (candidate.name for candidate in other.columns if to_column and candidate.name.lower() == to_column.lower()),
             None,
         )
         if found:
             keys.append(ForeignKey(table=table.name, column=column, to_table=other.name, to_column=found))
-    return keys[::-1]  # SQLite lists the last declared first
+    return keys

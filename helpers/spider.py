@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import functools
 import hashlib
+import io
 import json
 import os
 import random
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from helpers import download, environment, execution, runs, schema
 from helpers.hardness import LEVELS, hardness
@@ -47,6 +48,7 @@ SOURCES = (
     ),
 )
 DEV_SHA256 = "30d64a3fccde493226df79687aed9e4a1c0129525baf44f29c0573d914d758a4"  # of the release's dev.json
+AS_FOUND = "databases as found, not checked to be the release's bytes"
 UNPACKED_BYTES, UNPACKED_FILES = 4 * environment.GIB, 5_000  # Spider takes about 1 GB in 1,000 files
 HELD_OUT = 0.2  # share of a user's own examples kept for dev where there is no dev file
 FIELDS = {"question": ("question",), "query": ("query", "sql", "SQL"), "db_id": ("db_id",)}
@@ -133,7 +135,7 @@ def load(data_source: str) -> DataSet:
 def load_spider() -> DataSet:
     """Spider, from SPIDER_DIR where that is set, else downloaded, verified and cached."""
     if given := os.environ.get("SPIDER_DIR"):
-        return load_folder(Path(given), name="Spider")
+        return dataclasses.replace(load_folder(environment.resolve(given), name="Spider"), note=AS_FOUND)
     unpacked = environment.cache_dir() / "spider"
     if not unpacked.is_dir():
         archive = download.fetch(SOURCES, environment.cache_dir())
@@ -193,8 +195,8 @@ def load_folder(folder: Path, name: str | None = None) -> DataSet:
             "  A data folder has one of them (fields question, query, db_id), and <db_id>.sqlite beside it or in database/<db_id>"
         )
     rows = {file: list(read_rows(file)) for file in (train_file, dev_file) if file}
-    db_ids = {row.get("db_id") for file in rows for _, row in rows[file]}
-    databases = {db_id: path for db_id in db_ids if isinstance(db_id, str) and (path := find_database(folder, db_id))}
+    db_ids = {row["db_id"] for file in rows for _, row in rows[file] if isinstance(row["db_id"], str)}
+    databases = {db_id: path for db_id in db_ids if (path := find_database(folder, db_id))}
     official = dev_file is not None and is_official(dev_file, rows[dev_file], train_file)
     faults = [fault for file in rows for fault in find_faults(file, rows[file], databases, run_queries=not official)]
     if faults:
@@ -203,7 +205,7 @@ def load_folder(folder: Path, name: str | None = None) -> DataSet:
     train, dev = split([row for _, row in rows[train_file]], [row for _, row in rows[dev_file]] if dev_file else None)
     return DataSet(
         name=name or ("Spider" if official else folder.name),
-        note="databases as found, not checked to be the release's bytes" if official else "",
+        note=AS_FOUND if official else "",
         train=tuple(make_examples(train, seen=set())),
         dev=tuple(make_examples(dev, seen={row["db_id"] for row in train})),
         databases=databases,
@@ -212,7 +214,8 @@ def load_folder(folder: Path, name: str | None = None) -> DataSet:
 
 def first_file(folder: Path, names: Iterable[str]) -> Path | None:
     """The first of these files that exists."""
-    return next((folder / name for name in names if (folder / name).is_file()), None)
+    # os.path.isfile says no to a name that is too long or has a NUL; Path.is_file may raise
+    return next((folder / name for name in names if os.path.isfile(folder / name)), None)
 
 
 def is_official(dev_file: Path, dev_rows: list, train_file: Path) -> bool:
@@ -234,16 +237,13 @@ def read_rows(file: Path) -> Iterator[tuple[str, dict]]:
     Raises:
         BadData: the file cannot be read as what it is.
     """
+    rows = []
     try:
-        text = file.read_text(encoding="utf-8-sig")  # spreadsheets put a byte order mark first
-        if file.suffix == ".csv":
-            reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
-            rows = [(f"line {reader.line_num}", row) for row in reader]
-        elif file.suffix == ".jsonl":
-            rows = [(f"line {number}", json.loads(line)) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-        else:
-            rows = [(f"entry {number}", row) for number, row in enumerate(json.loads(text))]
-    except (ValueError, csv.Error, TypeError) as error:
+        for place, row in parse(file.read_text(encoding="utf-8-sig"), file.suffix):  # spreadsheets put a byte order mark first
+            rows.append((place, row))
+    except csv.Error as error:  # where a quote is never closed, the reader knows the end of the file alone
+        raise BadData(f"{file} cannot be read after {rows[-1][0] if rows else 'line 1'}: {error}") from error
+    except (ValueError, TypeError, RecursionError) as error:
         raise BadData(f"{file} cannot be read: {error}") from error
     if not rows or not all(isinstance(row, dict) for _, row in rows):
         raise BadData(f"{file} holds no examples: it needs rows with question, query and db_id")
@@ -252,6 +252,28 @@ def read_rows(file: Path) -> Iterator[tuple[str, dict]]:
             place,
             {field: next((row[name] for name in names if row.get(name)), None) for field, names in FIELDS.items()},
         )
+
+
+def parse(text: str, suffix: str) -> Iterator[tuple[str, Any]]:
+    """Each row of CSV, JSONL or JSON text as it stands there, with its place in words.
+
+    Lines end with a newline only: str.splitlines would cut questions at the rarer separators of Unicode as well.
+    """
+    if suffix == ".csv":
+        reader = csv.DictReader(io.StringIO(text, newline="\n"), strict=True)
+        for row in reader:
+            yield f"line {reader.line_num}", row
+    elif suffix == ".jsonl":
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise ValueError(f"line {number}, column {error.colno}: {error.msg}") from error
+                yield f"line {number}", row
+    else:
+        for number, row in enumerate(json.loads(text)):
+            yield f"entry {number}", row
 
 
 def find_faults(file: Path, rows: list[tuple[str, dict]], databases: dict[str, Path], *, run_queries: bool) -> list[str]:

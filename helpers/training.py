@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 import warnings
@@ -81,44 +82,37 @@ class Outcome:
 
 
 def forecast(model: Any, rows: Sequence[Row], settings: config.RunConfig) -> str:
-    """Steps, tokens and minutes of the training to come, in one sentence, from one timed micro-batch of rows of middle length."""
-    import torch
+    """Steps, tokens and minutes of the training to come, in one sentence.
 
+    The time is that of one forward pass over a micro-batch of rows of middle length, times three, for a backward pass costs about
+    two forward ones; times four with gradient checkpointing, which makes the forward pass twice. A real backward pass here would
+    spoil the kernels that Unsloth compiles for the trainer.
+    """
     steps = settings.steps(len(rows))
-    lengths = sorted(len(row.input_ids) for row in rows)
+    lengths = [len(row.input_ids) for row in rows]
     middle = sorted(rows, key=lambda row: len(row.input_ids))[len(rows) // 2]
-    for count in (1, settings.per_device_train_batch_size):  # the first compiles and warms up
-        begin = time.perf_counter()
-        probe(model, [middle] * count, settings)
-        if environment.gpu() is not None:
-            torch.cuda.synchronize()
-        seconds = time.perf_counter() - begin
+    forward_pass(model, [middle], settings)  # warms up
+    begin = time.perf_counter()
+    forward_pass(model, [middle] * settings.per_device_train_batch_size, settings)
+    seconds = (3 if settings.gradient_checkpointing == "off" else 4) * (time.perf_counter() - begin)
     examples = steps * settings.effective_batch
-    tokens = examples * statistics.fmean(lengths)
-    minutes = steps * settings.gradient_accumulation_steps * seconds / 60
     return (
         f"{steps:,} steps x {settings.effective_batch} examples = {examples:,} of {len(rows):,} "
-        f"({examples / len(rows):.2f} epochs), about {tokens:,.0f} tokens; about {minutes:.1f} min here, "
-        f"from one timed micro-batch of {len(middle.input_ids)} tokens a row"
+        f"({examples / len(rows):.2f} epochs), about {examples * statistics.fmean(lengths):,.0f} tokens; "
+        f"about {steps * settings.gradient_accumulation_steps * seconds / 60:.1f} min on this machine"
     )
 
 
-def probe(model: Any, rows: Sequence[Row], settings: config.RunConfig) -> None:
-    """One forward and backward pass whose gradients are thrown away."""
+def forward_pass(model: Any, rows: Sequence[Row], settings: config.RunConfig) -> None:
+    """One forward pass over rows of one length, waited for."""
     import torch
 
     ids = torch.tensor([row.input_ids for row in rows], device=model.device)
-    labels = torch.tensor(
-        [[token if kept else -100 for token, kept in zip(row.input_ids, row.completion_mask, strict=True)] for row in rows]
-    )
     kind = environment.precision(settings.precision)
-    was_training = model.training
-    model.train()
-    with torch.autocast(model.device.type, dtype=models.torch_dtype(settings), enabled=kind != "fp32"):
-        loss = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels.to(ids.device)).loss
-    loss.backward()
-    model.zero_grad(set_to_none=True)
-    model.train(was_training)
+    with torch.no_grad(), torch.autocast(model.device.type, dtype=models.torch_dtype(settings), enabled=kind != "fp32"):
+        model(input_ids=ids, attention_mask=torch.ones_like(ids), logits_to_keep=1)
+    if environment.gpu() is not None:
+        torch.cuda.synchronize()
 
 
 # ---- the training
@@ -189,11 +183,20 @@ def attempt(
     accumulation: int,
 ) -> Outcome:
     """Train with one size of micro-batch, from the newest whole checkpoint or the start."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
     from helpers.meter import Meter
 
-    checkpoint = checkpoints.newest(run)
+    checkpoint, steps = checkpoints.newest(run), settings.steps(len(rows))
+    meter = Meter(run, steps, checkpoint)
+    if checkpoint and checkpoints.step(checkpoint) >= steps:  # the trainer would take one step more
+        meter.bar.close()
+        set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"))
+        micro_batch = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["train_batch_size"]
+        accumulation = settings.effective_batch // micro_batch
+        return Outcome(log=meter.log, per_device_train_batch_size=micro_batch, gradient_accumulation_steps=accumulation)
     trainer = make_trainer(model, tokenizer, rows, settings, run, micro_batch, accumulation)
-    meter = Meter(run, settings.steps(len(rows)), checkpoint)
     trainer.add_callback(meter)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

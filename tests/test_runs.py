@@ -1,0 +1,458 @@
+"""The run folder: files that are whole or absent, a configuration that results cannot belie, a record that may travel."""
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers import environment, runs
+from helpers.environment import Gpu
+from helpers.runs import MissingStep, OtherConfiguration, Run
+
+pytestmark = pytest.mark.usefixtures("plain_machine")
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A new run of the smallest preset."""
+    return runs.start(tmp_path / "runs" / "mine", "smoke")[0]
+
+
+def finish(run, *stages):
+    """Leave the result of these stages in a run folder."""
+    for stage in stages:
+        run.write_text(runs.OUTPUTS[stage][0], "{}")
+
+
+def names(folder):
+    """Everything that lies directly in a folder, hidden or not."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+# Files, whole or not at all
+
+
+def test_a_file_is_written_with_its_folders_and_readable_by_others(tmp_path):
+    path = runs.write_text(tmp_path / "data" / "notes.txt", "Zoë\n")
+    assert path.read_bytes() == "Zoë\n".encode()
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert names(path.parent) == ["notes.txt"]
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """A disk that takes the bytes into its cache and fails to store them, as full ones do."""
+
+    def fail(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, full_disk):
+    (tmp_path / "notes.txt").write_text("old")
+
+    with pytest.raises(OSError, match="No space left"):
+        runs.write_text(tmp_path / "notes.txt", "new")
+
+    assert (tmp_path / "notes.txt").read_text() == "old"
+    assert names(tmp_path) == ["notes.txt"]
+
+
+def test_a_full_disk_leaves_no_new_file(tmp_path, full_disk):
+    with pytest.raises(OSError, match="No space left"):
+        runs.write_text(tmp_path / "notes.txt", "new")
+    assert names(tmp_path) == []
+
+
+def test_text_that_cannot_be_encoded_leaves_the_old_file_and_nothing_else(run):
+    before = names(run.path)
+    run.write_text("notes.txt", "old")
+
+    with pytest.raises(UnicodeEncodeError):
+        run.write_text("notes.txt", "new \ud800")
+
+    assert (run / "notes.txt").read_text() == "old"
+    assert names(run.path) == sorted([*before, "notes.txt"])
+
+
+def test_rows_that_are_no_json_leave_the_old_file(run):
+    run.write_jsonl("rows.jsonl", [{"n": 1}])
+    with pytest.raises(TypeError):
+        run.write_jsonl("rows.jsonl", [{"n": 2}, {"n": {1, 2}}])
+    assert run.read_jsonl("rows.jsonl") == [{"n": 1}]
+
+
+@pytest.mark.parametrize("text", ["O'Brien\n", "Zoë \u2028 next", "a\r\nb", "tab\t\x0b\x85"])
+def test_rows_come_back_as_they_were_written(run, text):
+    rows = [{"text": text}, {"text": None, "n": 0.1}]
+    run.write_jsonl("rows.jsonl", rows)
+    assert run.read_jsonl("rows.jsonl") == rows
+
+
+def test_a_folder_takes_its_place_when_its_block_ends(run):
+    with run.new_folder("data") as folder:
+        (folder / "train.jsonl").write_text("{}")
+        assert not (run / "data").exists()
+    assert names(run / "data") == ["train.jsonl"]
+
+
+def test_a_new_folder_replaces_the_old_one_whole(run):
+    finish(run, "data")
+    before = names(run.path)
+
+    with run.new_folder("data") as folder:
+        (folder / "dev.jsonl").write_text("{}")
+
+    assert names(run / "data") == ["dev.jsonl"]
+    assert names(run.path) == before
+    assert (run / "data").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_folder_whose_block_fails_leaves_the_old_one_and_nothing_else(run):
+    finish(run, "data")
+    before = names(run.path)
+
+    with pytest.raises(OSError, match="No space left"), run.new_folder("data") as folder:
+        (folder / "dev.jsonl").write_text("{}")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert names(run / "data") == ["train.jsonl"]
+    assert names(run.path) == before
+
+
+def test_an_interrupt_counts_as_a_failure(run):
+    before = names(run.path)
+    with pytest.raises(KeyboardInterrupt), run.new_folder("data"):
+        raise KeyboardInterrupt
+    assert names(run.path) == before
+
+
+def test_a_folder_that_cannot_be_renamed_leaves_the_old_one_in_its_place(run, monkeypatch):
+    finish(run, "data")
+    before = names(run.path)
+    rename = Path.rename
+
+    def fail_into_place(path, target):
+        if target == run / "data" and not path.name.endswith(".old"):
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail_into_place)
+    with pytest.raises(OSError, match="not empty"), run.new_folder("data"):
+        pass
+
+    assert names(run / "data") == ["train.jsonl"]
+    assert names(run.path) == before
+
+
+KILLED_WRITES = {
+    "write_text, before the bytes are stored": """
+        runs.os.fsync = die
+        runs.write_text(target / "results", "new " * 100_000)
+    """,
+    "write_text, before the rename": """
+        runs.os.replace = die
+        runs.write_text(target / "results", "new " * 100_000)
+    """,
+    "new_folder": """
+        with runs.Run(target).new_folder("folder") as folder:
+            (folder / "results").write_text("new")
+            die()
+    """,
+}
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system knows no SIGKILL")
+@pytest.mark.parametrize("action", KILLED_WRITES.values(), ids=KILLED_WRITES.keys())
+@pytest.mark.parametrize("old", [None, "old"])
+def test_a_program_killed_while_it_writes_leaves_no_half_file_under_the_final_name(tmp_path, action, old):
+    final = [tmp_path / "results", tmp_path / "folder" / "results"]
+    for path in final if old else []:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(old)
+    program = f"""
+        import os, signal, sys
+        from pathlib import Path
+        from helpers import runs
+        target = Path(sys.argv[1])
+        def die(*_): os.kill(os.getpid(), signal.SIGKILL)
+        {action.strip()}
+    """
+    program = re.sub(r"^ {8}", "", program, flags=re.MULTILINE)
+
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=REPOSITORY, capture_output=True, text=True)
+
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert [path.read_text() if path.exists() else None for path in final] == [old, old]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"preset": "smo', b"\x00\x00\x00", b"\xff\xfe{}"])
+def test_a_damaged_file_is_named_with_what_to_do(run, content):
+    (run / "model.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"mine/model\.json is damaged .*: delete it and run its notebook again"):
+        run.read_json("model.json")
+
+
+# Making and reopening a run
+
+
+def test_start_makes_a_folder_that_knows_its_configuration(tmp_path):
+    run, settings = runs.start(tmp_path / "mine", "smoke", max_steps="3")
+
+    assert settings.max_steps == 3
+    assert Run(tmp_path / "mine").config() == settings
+    assert run.config().preset == "smoke"
+    assert run.config().origin == {"max_steps": "run folder"}
+
+
+def test_start_reopens_a_run_with_its_own_configuration(tmp_path):
+    runs.start(tmp_path / "mine", "smoke", max_steps=3)
+    _, settings = runs.start(tmp_path / "mine", None)
+    assert (settings.preset, settings.max_steps) == ("smoke", 3)
+
+
+def test_reopening_without_a_change_leaves_the_files_alone(run):
+    before = (run / "config.json").stat().st_mtime_ns, (run / "record.json").stat().st_mtime_ns
+    runs.start(run.path, "smoke", max_steps=run.config().max_steps)
+    assert ((run / "config.json").stat().st_mtime_ns, (run / "record.json").stat().st_mtime_ns) == before
+
+
+def test_another_preset_than_the_runs_is_refused(run):
+    with pytest.raises(OtherConfiguration, match=r"was made with preset 'smoke', not 'cpu': leave preset at None, or set"):
+        runs.start(run.path, "cpu")
+    with pytest.raises(OtherConfiguration, match="preset 'smoke', not 'cpu'"):
+        runs.open_run(run.path, "cpu", stage="data", needs="setup")
+
+
+def test_auto_is_the_runs_preset_where_it_means_the_same(tmp_path):
+    runs.start(tmp_path / "mine", "cpu")
+    _, settings = runs.start(tmp_path / "mine", "auto")
+    assert settings.preset == "cpu"
+
+
+def test_an_unknown_preset_is_refused_for_a_run_that_exists_as_well(run):
+    with pytest.raises(ValueError, match="Did you mean 'smoke'"):
+        runs.start(run.path, "smok")
+
+
+def test_a_refused_start_makes_no_folder(tmp_path):
+    with pytest.raises(ValueError, match="learning_rate"):
+        runs.start(tmp_path / "mine", "smoke", learning_rate="fast")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("switch", [{"use_drive": "false"}, {"switches": {"resume": "false"}}])
+def test_a_switch_in_words_is_refused(run, switch):
+    """papermill's `-p resume false` is the text 'false', which Python takes for true."""
+    with pytest.raises(ValueError, match="must be True or False: write False"):
+        runs.open_run(run.path, None, stage="data", needs="setup", **switch)
+
+
+def test_run_dir_and_run_preset_stand_for_what_is_not_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("RUN_DIR", str(tmp_path / "mine"))
+    monkeypatch.setenv("RUN_PRESET", "smoke")
+
+    run, settings = runs.start(None, None)
+
+    assert run.path == tmp_path / "mine"
+    assert settings.preset == "smoke"
+    assert runs.open_run(None, None, stage="data", needs="setup")[1] == settings
+
+
+def test_what_is_named_counts_more_than_the_variables(tmp_path, monkeypatch):
+    monkeypatch.setenv("RUN_DIR", str(tmp_path / "other"))
+    monkeypatch.setenv("RUN_PRESET", "cpu")
+    run, settings = runs.start(tmp_path / "mine", "smoke")
+    assert (run.path, settings.preset) == (tmp_path / "mine", "smoke")
+
+
+def test_an_existing_run_counts_more_than_run_preset(run, monkeypatch):
+    monkeypatch.setenv("RUN_PRESET", "cpu")
+    assert runs.start(run.path, None)[1].preset == "smoke"
+
+
+def test_a_relative_run_dir_starts_at_the_repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert runs.run_path("runs/mine") == REPOSITORY / "runs" / "mine"
+
+
+# Changing a run's settings
+
+CHANGES = [  # the notebook, what it is asked to change, the results that are there, whether that may be
+    ("data", {"max_seq_length": 512}, (), True),
+    ("data", {"max_seq_length": 512}, ("data",), True),  # 02 makes its own result anew
+    ("data", {"max_seq_length": 512}, ("data", "model"), False),
+    ("setup", {"max_seq_length": 512}, (), True),
+    ("setup", {"max_seq_length": 512}, ("data",), False),
+    ("model", {"r": 8}, ("data", "model"), True),
+    ("model", {"r": 8}, ("data", "model", "train"), False),
+    ("model", {"max_seq_length": 512}, ("data",), False),  # a setting of an earlier notebook
+    ("train", {"max_steps": 3}, ("data", "model", "train"), True),
+    ("train", {"max_steps": 3}, ("data", "model", "train", "evaluate"), False),
+    ("train", {"r": 8}, ("data", "model"), False),
+    ("evaluate", {"eval_questions": 3}, ("data", "model", "train", "evaluate"), True),
+    ("evaluate", {"max_steps": 3}, ("data", "model", "train"), False),
+    ("train", {"max_steps": 4}, ("data", "model", "train", "evaluate"), True),  # what it is already
+    ("train", {"max_steps": None}, ("data", "model", "train", "evaluate"), True),
+]
+
+
+@pytest.mark.parametrize(("stage", "change", "results", "allowed"), CHANGES)
+def test_a_setting_may_change_only_while_no_other_notebooks_result_rests_on_it(run, stage, change, results, allowed):
+    finish(run, *results)
+    before = run.config()
+
+    def reopen():
+        if stage == "setup":
+            return runs.start(run.path, None, **change)[1]
+        return runs.open_run(run.path, None, stage=stage, needs="setup", **change)[1]
+
+    if allowed:
+        wanted = before.with_overrides(change, "this notebook")
+        assert reopen() == wanted
+        assert run.config() == wanted
+    else:
+        with pytest.raises(OtherConfiguration, match=f"^{next(iter(change))}="):
+            reopen()
+        assert run.config() == before
+
+
+def test_a_refused_change_says_what_was_made_with_which_value_and_what_to_do(run):
+    finish(run, "data", "model", "train", "evaluate")
+    with pytest.raises(OtherConfiguration) as refusal:
+        runs.open_run(run.path, None, stage="train", needs="model", max_steps=9)
+    assert "max_steps=9 is not what this run was made with (4)" in str(refusal.value)
+    assert "evaluation/verdicts.jsonl" in str(refusal.value)
+    assert "Set run_dir to a new folder, or leave max_steps at None." in str(refusal.value)
+
+
+def test_a_change_is_in_the_record_and_shown_with_its_origin(run):
+    _, settings = runs.open_run(run.path, None, stage="data", needs="setup", max_steps=9)
+    assert settings.table().loc["max_steps", "from"] == "this notebook"
+    assert run.config().table().loc["max_steps", "from"] == "run folder"
+    assert run.record()["overrides"] == {"max_steps": 9}
+
+
+# A step that is missing
+
+
+def test_a_notebook_without_its_predecessor_names_it_and_the_runs_that_have_its_result(run):
+    for name, stages in (("with-data", ["data"]), ("without", [])):
+        finish(runs.start(run.path.parent / name, "smoke")[0], *stages)
+
+    with pytest.raises(MissingStep) as missing:
+        runs.open_run(run.path, None, stage="train", needs="data")
+
+    text = str(missing.value)
+    assert "mine has no data/train.jsonl, which 04 Train reads." in text
+    assert "02 Data writes it: run notebooks/02_data.ipynb with run_dir='" in text
+    assert re.search(r"\(found: [^,]*/with-data\)\.$", text)
+    assert len(text.splitlines()) <= 4
+
+
+def test_a_notebook_without_any_run_names_01_setup(tmp_path):
+    with pytest.raises(MissingStep, match=r"no config\.json, which 02 Data reads[^$]*notebooks/01_setup\.ipynb[^$]*found: none"):
+        runs.open_run(tmp_path / "mine", None, stage="data", needs="setup")
+    assert names(tmp_path) == [], "looking for a run makes none"
+
+
+@pytest.mark.parametrize("stage", runs.OUTPUTS)
+def test_the_notebook_that_a_message_names_is_there(stage):
+    _, notebook, name = runs.OUTPUTS[stage]
+    assert (REPOSITORY / "notebooks" / notebook).is_file()
+    assert notebook.startswith(name[:2])
+
+
+def test_find_runs_gives_the_folders_that_hold_a_configuration_by_name(tmp_path):
+    for name in ("b", "a"):
+        runs.start(tmp_path / name, "smoke")
+    (tmp_path / "no run").mkdir()
+    (tmp_path / "file").touch()
+    assert [found.path.name for found in runs.find_runs(tmp_path)] == ["a", "b"]
+
+
+def test_find_runs_in_a_folder_that_is_not_there_finds_none(tmp_path):
+    assert runs.find_runs(tmp_path / "nowhere") == []
+
+
+# The record
+
+
+def test_the_record_says_what_was_asked_for_and_on_what(tmp_path, plain_machine):
+    plain_machine(Gpu(name="NVIDIA H200", memory_gib=139.8, capability=(9, 0)))
+    record = runs.start(tmp_path / "mine", "smoke", seed=7)[0].record()
+
+    wanted = {"preset": "smoke", "model_name": "tiny-random-llama", "data_source": "sample", "prompt_style": "schema"}
+    assert record.items() >= (wanted | {"seed": 7, "overrides": {"seed": 7}, "gpu": "NVIDIA H200"}).items()
+    assert record["date_string"] == "26 Jul 2024"
+    assert record["versions"].keys() >= {"python", "sqlite"}
+    assert "git_commit" in record
+
+
+def test_the_record_of_a_machine_without_a_gpu_says_null(run):
+    assert json.loads((run / "record.json").read_text())["gpu"] is None
+
+
+def test_the_record_holds_no_absolute_path(tmp_path):
+    run, _ = runs.start(tmp_path / "mine", "smoke", model_name=str(tmp_path / "model"), data_source=str(tmp_path / "data"))
+    assert str(tmp_path) not in (run / "record.json").read_text()
+    assert run.record()["overrides"] == {"model_name": "model", "data_source": "data"}
+    assert run.config().model_name == str(tmp_path / "model"), "the run itself still needs the path"
+
+
+def test_a_new_entry_replaces_one_of_its_name_and_keeps_the_others(run):
+    run.add_to_record(train={"steps": 4})
+    run.add_to_record(train={"steps": 8}, evaluation={})
+    assert run.record().items() >= {"train": {"steps": 8}, "evaluation": {}, "preset": "smoke"}.items()
+
+
+def test_the_record_of_a_folder_without_one_is_empty(tmp_path):
+    assert Run(tmp_path).record() == {}
+
+
+# The commit
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A git repository with one commit and a tag, taken for the course's own."""
+
+    def git(*arguments):
+        identity = ("-c", "user.name=T", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=0", "-c", "tag.gpgsign=0")
+        done = subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    git("init", "--quiet")
+    (tmp_path / "file").write_text("old")
+    git("add", "file")
+    git("commit", "--quiet", "-m", "first")
+    git("tag", "-a", "v1", "-m", "v1")
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    return git
+
+
+def test_the_commit_is_the_full_one_even_where_a_tag_names_it(repository):
+    assert runs.git_commit() == repository("rev-parse", "HEAD")
+
+
+def test_the_commit_says_that_files_differ_from_it(repository):
+    (environment.ROOT / "file").write_text("new")
+    assert runs.git_commit() == repository("rev-parse", "HEAD") + "+"
+
+
+@pytest.mark.parametrize(("variable", "commit"), [("abc123", "abc123"), ("", None), (None, None)])
+def test_without_a_repository_the_commit_is_what_the_variable_says(tmp_path, monkeypatch, variable, commit):
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.delenv("GIT_COMMIT", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("GIT_COMMIT", variable)
+    assert runs.git_commit() == commit

@@ -1,0 +1,475 @@
+"""Training on the tiny model: what the loss counts, and that a run which is killed, cut off or starved comes out the same."""
+
+import dataclasses
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from helpers import adapter, checkpoints, environment, models, prompts, runs, training
+from helpers.config import LLAMA, SMOLLM, RunConfig
+from helpers.runs import Run
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl")
+
+T4 = environment.Gpu(name="Tesla T4", memory_gib=14.6, capability=(7, 5))
+
+
+@pytest.fixture(scope="module")
+def data(smoke, sample, tmp_path_factory):
+    """The folder of a run whose data is ready."""
+    run = Run(tmp_path_factory.mktemp("run"))
+    runs.save_config(run, smoke)
+    prompts.write_data(run, sample, models.load(smoke)[1], smoke)
+    return run
+
+
+@pytest.fixture(scope="module")
+def rows(data, smoke):
+    return prompts.read_training_rows(data, models.load(smoke)[1], smoke)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run(tmp_path / "run")
+
+
+def train(settings, rows, run, *, model=None, resume=True):
+    """A training from a fresh model on."""
+    fresh, tokenizer = models.load(settings)
+    return training.train(model or fresh, tokenizer, rows, settings, run, resume=resume)
+
+
+@pytest.fixture(scope="module")
+def unbroken(smoke, rows, tmp_path_factory):
+    """A training that nothing disturbed: its run folder and outcome."""
+    run = Run(tmp_path_factory.mktemp("unbroken"))
+    return run, train(smoke, rows, run)
+
+
+@pytest.fixture
+def copied(unbroken, run):
+    """A copy of the undisturbed run, to be damaged."""
+    shutil.copytree(unbroken[0].path, run.path)
+    return run
+
+
+def losses(outcome):
+    return [entry["loss"] for entry in outcome.log]
+
+
+def same_losses(outcome, other):
+    return losses(outcome) == pytest.approx(losses(other), rel=1e-3)
+
+
+def fail_in_forward(monkeypatch, model, error, when):
+    """Raise `error` in a forward pass for which `when(number of the pass, examples in it)` holds."""
+    forward, passes = model.forward, iter(range(10_000))
+
+    @functools.wraps(forward)  # the trainer looks at the signature
+    def failing(*args, **kwargs):
+        if when(next(passes), kwargs["input_ids"].shape[0]):
+            raise error
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(model, "forward", failing)
+
+
+# The loss
+
+
+def test_the_loss_is_the_mean_over_the_tokens_of_the_completions_alone(smoke, rows, run):
+    one_step = smoke.with_overrides({"max_steps": 1}, "this test")
+    chosen = rows[: smoke.per_device_train_batch_size]  # all of them in the first step, whatever the order
+    model, _ = models.load(one_step)
+    surprise, counted = 0.0, 0
+    for row in chosen:
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([row.input_ids], device=model.device)).logits[0].log_softmax(-1)
+        for at, kept in enumerate(row.completion_mask):
+            if kept:
+                surprise -= logits[at - 1, row.input_ids[at]].item()
+                counted += 1
+
+    outcome = train(one_step, chosen, run)
+
+    assert losses(outcome) == [pytest.approx(surprise / counted, rel=1e-4)]
+    assert outcome.log[0]["tokens"] == sum(len(row.input_ids) for row in chosen), "padding is left out"
+
+
+def test_the_micro_batch_changes_no_loss(smoke, rows, run, unbroken):
+    halved = smoke.with_overrides({"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}, "this test")
+    assert same_losses(train(halved, rows, run), unbroken[1])
+
+
+def test_training_moves_the_adapter_alone(smoke, rows, run):
+    model, tokenizer = models.load(smoke)
+    before = {name: weights.detach().clone() for name, weights in model.named_parameters()}
+    training.train(model, tokenizer, rows, smoke, run)
+    moved = {name for name, weights in model.named_parameters() if not torch.equal(weights, before[name])}
+    assert moved
+    assert all("lora_" in name for name in moved)
+
+
+def test_the_log_has_an_entry_for_each_step_and_a_warm_up(unbroken, smoke):
+    run, outcome = unbroken
+    assert [entry["step"] for entry in outcome.log] == [1, 2, 3, 4]
+    assert [entry["learning_rate"] for entry in outcome.log] == pytest.approx([0, 2e-4, 2e-4 * 2 / 3, 2e-4 / 3])
+    assert run.read_jsonl("training.jsonl") == outcome.log
+
+
+def test_a_row_that_would_be_cut_is_refused(smoke, rows, run):
+    longest = max(len(row.input_ids) for row in rows)
+    with pytest.raises(ValueError, match=f"{longest} tokens, max_seq_length is {longest - 1}"):
+        train(smoke.with_overrides({"max_seq_length": longest - 1}, "this test"), rows, run)
+    assert not (run / "checkpoints").exists()
+
+
+def test_speed_leaves_the_first_two_steps_out_and_the_final_loss_is_the_mean_of_ten():
+    log = [
+        {"step": step, "loss": float(step), "seconds": 9.0 if step < 3 else 2.0, "tokens": 100, "peak_memory_gib": step / 10}
+        for step in range(1, 21)
+    ]
+    record = training.Outcome(log=log, per_device_train_batch_size=2, gradient_accumulation_steps=4).record()
+    assert record["steps"] == 20
+    assert record["seconds"] == 2 * 9 + 18 * 2
+    assert record["seconds_per_step"] == 2
+    assert record["tokens_per_second"] == 50
+    assert record["first_loss"] == 1
+    assert record["final_loss"] == 15.5
+    assert record["peak_memory_gib"] == 2
+
+
+# Before it
+
+
+def test_a_forecast_leaves_weights_gradients_and_mode_as_they_were(smoke, rows):
+    model, _ = models.load(smoke)
+    model.eval()
+    before = {name: weights.detach().clone() for name, weights in model.named_parameters()}
+    sentence = training.forecast(model, rows, smoke)
+    assert sentence.startswith("4 steps x 4 examples = 16 of 24 (0.67 epochs), about ")
+    assert all(torch.equal(weights, before[name]) for name, weights in model.named_parameters())
+    assert all(weights.grad is None for weights in model.parameters())
+    assert not model.training
+
+
+# Broken off and taken up again
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from helpers import models, prompts, runs, training
+
+run = runs.Run(Path(sys.argv[1]))
+settings = run.config()
+model, tokenizer = models.load(settings)
+training.train(model, tokenizer, prompts.read_training_rows(run, tokenizer, settings), settings, run)
+"""
+
+
+def test_a_training_that_is_killed_and_resumed_has_the_losses_of_an_unbroken_one(smoke, data, rows, run, tmp_path):
+    longer = smoke.with_overrides({"max_steps": 24, "save_steps": 4}, "this test")
+    shutil.copytree(data.path, run.path)
+    runs.save_config(run, longer)
+    command, variables = [sys.executable, "-c", KILLED, str(run.path)], os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=environment.ROOT, env=variables, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not (run / "checkpoints/checkpoint-8").is_dir() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.kill()
+        _, errors = process.communicate()
+    assert process.returncode, f"it was over before it could be killed: {errors.decode()[-500:]}"
+    assert (run / "checkpoints/checkpoint-4").is_dir(), errors.decode()[-500:]
+
+    resumed = train(longer, rows, run)
+
+    whole = train(longer, rows, Run(tmp_path / "whole"))
+    assert [entry["step"] for entry in resumed.log] == list(range(1, 25))
+    assert same_losses(resumed, whole)
+    assert [entry["tokens"] for entry in resumed.log] == [entry["tokens"] for entry in whole.log]
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+HARMS = [
+    *[(truncate, part) for part in (*checkpoints.PARTS, "rng_state.pth")],
+    *[(Path.unlink, part) for part in checkpoints.PARTS],
+    (flip_a_bit, "optimizer.pt"),
+]
+
+
+@pytest.mark.parametrize("harm, part", HARMS, ids=lambda value: getattr(value, "__name__", value))
+def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(copied, capsys, harm, part):
+    harm(copied / "checkpoints/checkpoint-4" / part)
+    assert checkpoints.newest(copied) == copied / "checkpoints/checkpoint-2"
+    assert "checkpoint-4 is damaged" in capsys.readouterr().out
+
+
+def test_no_whole_checkpoint_is_none(copied):
+    for checkpoint in (copied / "checkpoints").glob("checkpoint-*"):
+        truncate(checkpoint / "adapter_model.safetensors")
+    assert checkpoints.newest(copied) is None
+
+
+def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(copied, smoke, rows, unbroken):
+    truncate(copied / "checkpoints/checkpoint-4/adapter_model.safetensors")
+    outcome = train(smoke, rows, copied)
+    assert [entry["step"] for entry in outcome.log] == [1, 2, 3, 4]
+    assert outcome.log[:2] == unbroken[1].log[:2], "the first two were not trained again"
+    assert same_losses(outcome, unbroken[1])
+
+
+def test_a_finished_training_takes_no_further_step(copied, smoke, rows, unbroken, monkeypatch):
+    model, tokenizer = models.load(smoke)
+    fail_in_forward(monkeypatch, model, AssertionError("a step was taken"), lambda number, size: True)
+    assert training.train(model, tokenizer, rows, smoke, copied) == unbroken[1]
+
+
+def test_a_finished_training_that_is_run_again_ends_with_its_weights(copied, smoke, rows):
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    model, _ = models.load(smoke)
+    train(smoke, rows, copied, model=model)
+    found = get_peft_model_state_dict(model)
+    saved = load_file(copied / "checkpoints/checkpoint-4/adapter_model.safetensors")
+    assert all(torch.equal(found[name].cpu(), weights) for name, weights in saved.items())
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"max_steps": 6}, {"r": 8}, {"seed": 1}])
+def test_checkpoints_of_other_settings_are_refused_by_name(copied, smoke, rows, change):
+    other = smoke.with_overrides(change, "this test")
+    with pytest.raises(runs.OtherConfiguration, match=next(iter(change))) as caught:
+        train(other, rows, copied)
+    assert "resume=False" in str(caught.value)
+
+
+def test_checkpoints_of_other_data_are_refused(copied, smoke, rows):
+    with pytest.raises(runs.OtherConfiguration, match="tokens"):
+        train(smoke, rows[:-1], copied)
+
+
+def test_settings_of_the_evaluation_alone_do_not_stand_in_the_way(copied, smoke, rows, unbroken):
+    outcome = train(smoke.with_overrides({"max_new_tokens": 99}, "this test"), rows, copied)
+    assert outcome.log == unbroken[1].log
+
+
+def test_without_resume_the_training_begins_afresh_with_the_new_settings(copied, smoke, rows):
+    outcome = train(smoke.with_overrides({"max_steps": 3}, "this test"), rows, copied, resume=False)
+    assert [entry["step"] for entry in outcome.log] == [1, 2, 3]
+    assert not (copied / "checkpoints/checkpoint-4").exists()
+
+
+def test_the_stop_button_keeps_the_last_checkpoint_and_says_how_to_go_on(smoke, rows, run, unbroken, monkeypatch):
+    model, _ = models.load(smoke)
+    fail_in_forward(monkeypatch, model, KeyboardInterrupt(), lambda number, size: number == 3)
+    with pytest.raises(training.TrainingStopped, match="at step 3; checkpoint-2 is kept: run the same again to go on"):
+        train(smoke, rows, run, model=model)
+    assert same_losses(train(smoke, rows, run), unbroken[1])
+
+
+def test_the_stop_button_before_the_first_checkpoint_says_so(smoke, rows, run, monkeypatch):
+    model, _ = models.load(smoke)
+    fail_in_forward(monkeypatch, model, KeyboardInterrupt(), lambda number, size: True)
+    with pytest.raises(training.TrainingStopped, match="no checkpoint yet"):
+        train(smoke, rows, run, model=model)
+
+
+# Short of memory
+
+OUT_OF_MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+
+def test_short_memory_halves_the_micro_batch_and_keeps_the_effective_batch(smoke, rows, run, tmp_path, monkeypatch, capsys):
+    model, _ = models.load(smoke)
+    fail_in_forward(monkeypatch, model, OUT_OF_MEMORY, lambda number, size: size > 2)
+
+    starved = train(smoke, rows, run, model=model)
+
+    assert (starved.per_device_train_batch_size, starved.gradient_accumulation_steps) == (2, 2)
+    assert "going on with 2; the effective batch stays 4" in capsys.readouterr().out
+    small = smoke.with_overrides({"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}, "this test")
+    assert losses(starved) == losses(train(small, rows, Run(tmp_path / "small")))
+    assert train(smoke, rows, run) == starved, "run again, it still says with which micro-batch it was trained"
+
+
+def test_memory_that_runs_short_after_a_checkpoint_costs_no_step_before_it(smoke, rows, run, unbroken, monkeypatch):
+    model, _ = models.load(smoke)
+    fail_in_forward(monkeypatch, model, OUT_OF_MEMORY, lambda number, size: size > 2 and number >= 2)
+    outcome = train(smoke, rows, run, model=model)
+    assert [entry["step"] for entry in outcome.log] == [1, 2, 3, 4]
+    assert same_losses(outcome, unbroken[1])
+
+
+def test_memory_that_runs_short_before_a_checkpoint_begins_again_untrained(smoke, rows, run, tmp_path, monkeypatch):
+    fast = smoke.with_overrides({"learning_rate": 0.05, "save_steps": 100}, "this test")
+    model, _ = models.load(fast)
+    fail_in_forward(monkeypatch, model, OUT_OF_MEMORY, lambda number, size: size > 2 and number >= 3)
+    assert same_losses(train(fast, rows, run, model=model), train(fast, rows, Run(tmp_path / "unstarved")))
+
+
+def test_an_odd_micro_batch_shrinks_to_one_that_divides_the_effective_batch(smoke, rows, run, monkeypatch):
+    odd = smoke.with_overrides({"per_device_train_batch_size": 3, "max_steps": 1}, "this test")
+    model, _ = models.load(odd)
+    fail_in_forward(monkeypatch, model, OUT_OF_MEMORY, lambda number, size: size > 2)
+    outcome = train(odd, rows, run, model=model)
+    assert (outcome.per_device_train_batch_size, outcome.gradient_accumulation_steps) == (1, 3)
+
+
+def test_a_gpu_too_small_for_one_example_ends_with_advice(smoke, rows, run, monkeypatch):
+    pair = smoke.with_overrides({"per_device_train_batch_size": 2}, "this test")
+    model, _ = models.load(pair)
+    fail_in_forward(monkeypatch, model, OUT_OF_MEMORY, lambda number, size: True)
+    with pytest.raises(training.OutOfMemory) as caught:
+        train(pair, rows, run, model=model)
+    assert "max_seq_length (now 256)" in str(caught.value)
+    assert "gradient_checkpointing='unsloth' (now 'off')" in str(caught.value)
+    assert "load_in_4bit=True (now False)" in str(caught.value)
+
+
+# What the trainer is told
+
+
+@pytest.fixture
+def told(rows, run, monkeypatch):
+    """The arguments that TRL's trainer gets for some settings on some GPU, or none."""
+
+    class Recorder:
+        def __init__(self, *, args, **_):
+            self.args = args
+
+        def remove_callback(self, _):
+            pass
+
+    def arguments(settings, gpu):
+        monkeypatch.setattr("trl.SFTTrainer", Recorder)
+        monkeypatch.setattr(environment, "gpu", lambda: gpu)
+        size, times = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
+        return training.make_trainer(None, None, rows, settings, run, size, times).args
+
+    return arguments
+
+
+@pytest.mark.parametrize(
+    "gpu, precision, bf16, fp16",
+    [(T4, "auto", False, True), (None, "auto", False, False), (None, "bf16", True, False), (T4, "fp32", False, False)],
+)
+def test_the_trainer_computes_in_what_the_machine_has(told, smoke, gpu, precision, bf16, fp16):
+    arguments = told(smoke.with_overrides({"precision": precision}, "this test"), gpu)
+    assert (arguments.bf16, arguments.fp16) == (bf16, fp16)
+    assert arguments.use_cpu is (gpu is None)
+    assert arguments.gradient_checkpointing is False
+
+
+def test_the_published_recipe_reaches_the_trainer_to_the_letter(told):
+    arguments = told(dataclasses.replace(RunConfig(), optim="adamw_torch"), T4)
+    expected = {
+        "max_length": 1024,
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 8,
+        "max_steps": 100,
+        "learning_rate": 2e-4,
+        "warmup_steps": 10,
+        "weight_decay": 0.01,
+        "packing": False,
+        "padding_free": False,
+        "gradient_checkpointing": True,
+        "dataloader_pin_memory": False,
+        "completion_only_loss": True,
+        "fp16": True,
+        "seed": 3407,
+    }
+    assert {name: getattr(arguments, name) for name in expected} == expected
+    assert arguments.lr_scheduler_type == "linear"
+    assert told(RunConfig(), T4).optim == "adamw_8bit"
+
+
+def test_without_max_steps_the_trainer_counts_epochs(told, smoke):
+    arguments = told(smoke.with_overrides({"max_steps": 0, "num_train_epochs": 1.5}, "this test"), None)
+    assert arguments.max_steps == -1
+    assert arguments.num_train_epochs == 1.5
+
+
+# What it leaves behind
+
+
+@pytest.fixture
+def saved(copied, smoke, rows):
+    """A run folder with a saved adapter, and the path of its zip."""
+    copied.add_to_record(data_name="embedded sample")
+    model, tokenizer = models.load(smoke)
+    outcome = training.train(model, tokenizer, rows, smoke, copied)
+    return copied, adapter.save(model, tokenizer, smoke, copied, outcome)
+
+
+def test_no_file_of_the_adapter_names_a_folder_of_this_machine(saved, smoke):
+    run, _ = saved
+    texts = [path for path in (run / "adapter").iterdir() if path.suffix in (".json", ".md", ".jinja")]
+    assert {"adapter_config.json", "README.md", "tokenizer_config.json"} <= {path.name for path in texts}
+    for path in (*texts, run / "record.json"):
+        text = path.read_text(encoding="utf-8")
+        assert str(Path(smoke.model_name).parent) not in text, path.name
+        assert str(run.path) not in text, path.name
+    assert json.loads((run / "adapter/adapter_config.json").read_text())["base_model_name_or_path"] == "tiny-random-llama-2"
+
+
+def test_the_zip_holds_the_adapter_folder_and_nothing_is_left_beside_it(saved):
+    run, packed = saved
+    assert packed == run / "adapter.zip"
+    with zipfile.ZipFile(packed) as archive:
+        names = {name for name in archive.namelist() if not name.endswith("/")}
+    assert names == {path.name for path in (run / "adapter").iterdir()}
+    assert not [path.name for path in run.path.iterdir() if path.name.startswith(".adapter")]
+
+
+def test_a_saved_adapter_holds_the_weights_of_the_last_step(saved, smoke):
+    from safetensors.torch import load_file
+
+    run, _ = saved
+    final = load_file(run / "checkpoints/checkpoint-4/adapter_model.safetensors")
+    kept = load_file(run / "adapter/adapter_model.safetensors")
+    assert kept.keys() == final.keys()
+    assert all(torch.equal(kept[name], final[name]) for name in kept)
+
+
+def test_the_record_says_how_it_was_trained(saved):
+    record = saved[0].record()
+    assert record["engine"] == "transformers"
+    assert record["train"]["steps"] == 4
+    assert {"seconds", "seconds_per_step", "tokens_per_second", "peak_memory_gib", "final_loss"} <= record["train"].keys()
+    assert "torch" in record["versions"]
+
+
+@pytest.mark.parametrize(
+    "model_name, data_name, named, not_named",
+    [
+        (LLAMA, "Spider", ["Built with Llama", "Llama 3.2 Community License", "CC BY-SA 4.0"], ["Apache"]),
+        (SMOLLM, "embedded sample", ["Apache License 2.0"], ["Llama 3.2", "CC BY-SA"]),
+        (SMOLLM, "Spider", ["Apache License 2.0", "CC BY-SA 4.0"], ["Llama 3.2"]),
+        ("/home/ada/my_model", "my data", ["None beyond those of your own model and data"], ["Apache", "/home/ada"]),
+    ],
+)
+def test_the_model_card_names_the_licences_that_apply(unbroken, smoke, model_name, data_name, named, not_named):
+    settings = smoke.with_overrides({"model_name": model_name}, "this test")
+    card = adapter.model_card(settings, {"train": unbroken[1].record(), "data_name": data_name})
+    assert all(words in card for words in named)
+    assert not any(words in card for words in not_named)
+    assert f"base_model: {runs.portable(model_name)}\n" in card

@@ -1,0 +1,1 @@
+"""Commands for whoever keeps the repository: its address, its tables, its requirements on Colab."""
