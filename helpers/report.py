@@ -201,7 +201,7 @@ def plot_training(log: Sequence[Mapping[str, float]]) -> Axes:
 
 
 def plot_scores(tuned: pd.DataFrame, base: pd.DataFrame, title: str) -> Axes:
-    """Bars with 95 % intervals for the tuned model, a tick for the same model before training.
+    """Bars with 95 % intervals for the tuned model, a diamond for the same model before training.
 
     Args:
         tuned, base: tables of `score_table`.
@@ -211,7 +211,8 @@ def plot_scores(tuned: pd.DataFrame, base: pd.DataFrame, title: str) -> Axes:
     spread = [(tuned["EX %"] - tuned["low %"]).clip(lower=0), (tuned["high %"] - tuned["EX %"]).clip(lower=0)]
     _, axes = plt.subplots(figsize=(6, 2.8), layout="constrained")
     axes.barh(labels, tuned["EX %"], xerr=spread, capsize=3, color="#88aacc", label="after training")
-    axes.plot(base["EX %"], labels, "|", color="black", markersize=16, label="before training")
+    # a diamond, not cut at the frame: before training a score is often 0
+    axes.plot(base["EX %"], labels, "D", color="black", markersize=5, clip_on=False, label="before training")
     axes.set(xlabel="execution accuracy (%)", xlim=(0, 100), title=title)
     axes.invert_yaxis()
     axes.legend(loc="best")

@@ -1,0 +1,47 @@
+"""Keep a run as evidence: python -m tools.keep runs/NAME results/NAME [record].
+
+Copies record.json, the predictions, the scores' and loss plots and the executed notebooks, with folders of this machine taken out. With the
+word `record`, record.json alone: a row of a table.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from helpers import environment, runs
+
+KEPT = ("predictions.txt", "predictions_base.txt", "scores.txt")
+PLOTS = ("scores.png", "training.png")
+# An absolute path up to its last part, not part of an address, a markup tag or a fraction.
+FOLDER = re.compile(r"(?<![\w:/.<])/(?:[\w.@+-]+/)+(?=[\w.@+-])")
+
+
+def without_folders(text: str) -> str:
+    """Text with `/a/b/c.py` turned into `c.py`."""
+    return FOLDER.sub("", text)
+
+
+def keep(run: runs.Run, target: Path, *, record_only: bool = False) -> None:
+    """Copy what is worth keeping of a run into the folder `target`, which is replaced."""
+    with runs.replaced_folder(target) as folder:
+        runs.write_text(folder / "record.json", without_folders((run / "record.json").read_text(encoding="utf-8")))
+        if record_only:
+            return
+        for name in KEPT:
+            shutil.copy(run / "evaluation" / name, folder / name)
+        for name in PLOTS:
+            shutil.copy(run / "plots" / name, folder / name)
+        for notebook in sorted((run / "notebooks").glob("[0-9]*.ipynb")):
+            runs.write_text(folder / notebook.name, without_folders(notebook.read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4) or sys.argv[3:] not in ([], ["record"]):
+        sys.exit("usage: python -m tools.keep runs/NAME results/NAME [record]")
+    source = runs.Run(environment.resolve(sys.argv[1]))
+    source.require("evaluate", "keeping a run")
+    keep(source, environment.resolve(sys.argv[2]), record_only=bool(sys.argv[3:]))
+    print(f"{sys.argv[2]}: {sum(path.stat().st_size for path in environment.resolve(sys.argv[2]).iterdir()) / 1e3:,.0f} kB")

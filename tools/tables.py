@@ -1,0 +1,113 @@
+"""The tables of README and notebooks, made from the records under results/: python -m tools.tables [--check].
+
+A table stands between `<!-- NAME -->` and `<!-- /NAME -->`; everything between the two is written anew.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from helpers.environment import ROOT
+from helpers.runs import OUTPUTS, write_text
+
+RESULTS = ROOT / "results"
+GPU_RUN, CPU_RUN = "h200-llama-1b-seed", "cpu-sample"  # whose times the notebooks show
+QUICKSTART = "00_quickstart.ipynb"
+
+
+def records() -> dict[str, dict]:
+    """Every record under results/ by its folder's name."""
+    return {file.parent.name: json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*/record.json"))}
+
+
+def scores() -> str:
+    """README: EX before and after training, a row a run that was judged."""
+    head = "| preset and model | data | dev questions | EX before | EX after (95 %) | paired difference (95 %) | machine | record |"
+    lines = [head, "|---|---|---|---|---|---|---|---|"]
+    for name, record in records().items():
+        if name == GPU_RUN:
+            continue  # random weights: for time and memory only
+        judged = record["evaluation"]
+        base, tuned, paired = judged["base"], judged["tuned"], judged["difference"]
+        lines.append(
+            f"| `{record['preset']}`, {record['model_name'].split('/')[-1]} | {record['data_name']}{'*' if record['data_note'] else ''} "
+            f"| {judged['questions']:,} | {base['ex']:.1f} | **{tuned['ex']:.1f}** ({tuned['ex_low']:.1f}-{tuned['ex_high']:.1f}) "
+            f"| {paired['difference']:+.1f} ({paired['low']:+.1f} to {paired['high']:+.1f}) "
+            f"| {record['gpu'] or '2 CPU cores'} | [{name}](results/{name}/record.json) |"
+        )
+    return "\n".join(lines)
+
+
+def speed() -> str:
+    """README: training speed and memory, a row a run on a GPU."""
+    head = "| preset and model | GPU | micro-batches a step | s/step | tokens/s | peak memory | record |"
+    lines = [head, "|---|---|---|---|---|---|---|"]
+    for name, record in records().items():
+        trained = record["train"]
+        if record["gpu"]:
+            lines.append(
+                f"| `{record['preset']}`, {record['model_name'].split('/')[-1]} | {record['gpu']} "
+                f"| {trained['gradient_accumulation_steps']} of {trained['per_device_train_batch_size']} "
+                f"| {trained['seconds_per_step']:.2f} | {trained['tokens_per_second']:,.0f} | {trained['peak_memory_gib']:.2f} GiB "
+                f"| [{name}](results/{name}/record.json) |"
+            )
+    return "\n".join(lines)
+
+
+def minutes(run: str, notebook: str) -> float:
+    """What an executed notebook of a kept run took, by papermill's clock."""
+    files = sorted((RESULTS / run).glob("[0-9]*.ipynb")) if notebook == QUICKSTART else [RESULTS / run / notebook]
+    return sum(json.loads(file.read_text(encoding="utf-8"))["metadata"]["papermill"]["duration"] for file in files) / 60
+
+
+def cost(notebook: str) -> str:
+    """A notebook's opening table: time and memory on two machines."""
+    known = records()
+    gpu, cpu = known[GPU_RUN], known[CPU_RUN]
+    lines = [
+        f"| | {gpu['gpu']}, `seed` (measured) | T4, `seed` (estimated) | two CPU cores, `cpu` (measured) |",
+        "|---|---|---|---|",
+        f"| time | {in_words(minutes(GPU_RUN, notebook))} | ≈ the same or more | {in_words(minutes(CPU_RUN, notebook))} |",
+    ]
+    if notebook in (OUTPUTS["train"][1], QUICKSTART):
+        memory = f"{gpu['train']['peak_memory_gib']:.1f} GiB"
+        lines.append(f"| peak memory | {memory} | ≈ {memory} | {cpu['train']['peak_memory_gib']:.1f} GiB |")
+    if notebook == QUICKSTART:
+        source = "The course's five notebooks together"
+    else:
+        source = f"Executed: [on the GPU](../results/{GPU_RUN}/{notebook}), [without one](../results/{CPU_RUN}/{notebook})"
+    return "\n".join([*lines, "", f"{source}; how the estimate was made is in the [README](../README.md#time-and-memory)."])
+
+
+def in_words(time: float) -> str:
+    """Minutes as people say them."""
+    return "under 1 min" if time < 0.95 else f"{time:.0f} min"
+
+
+def fill(text: str, name: str, table: str) -> str:
+    """`text` with the table called `name` in its place."""
+    return re.sub(rf"(<!-- {name} -->).*?(<!-- /{name} -->)", lambda found: f"{found[1]}\n{table}\n{found[2]}", text, flags=re.DOTALL)
+
+
+def pages() -> dict[Path, str]:
+    """Each file that holds tables, as it should be."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    made = {ROOT / "README.md": fill(fill(readme, "scores", scores()), "speed", speed())}
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        first = notebook["cells"][0]
+        first["source"] = fill("".join(first["source"]), "cost", cost(path.name)).splitlines(keepends=True)
+        made[path] = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    return made
+
+
+if __name__ == "__main__":
+    stale = [path for path, text in pages().items() if path.read_text(encoding="utf-8") != text]
+    if "--check" in sys.argv and stale:
+        sys.exit(f"not what the records say: {', '.join(path.name for path in stale)}; run `make tables`")
+    for path in stale:
+        write_text(path, pages()[path])
+    print(f"{len(stale)} files written anew")
