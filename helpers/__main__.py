@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from helpers import config, download, environment, evaluation, models, report, runs, schema, spider
+from helpers import config, environment, evaluation, models, runs
 
 COURSE = [runs.OUTPUTS[stage][1] for stage in config.STAGES]
 DONE, FAILED, REFUSED = 0, 1, 2
@@ -76,6 +76,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def run_course(options: argparse.Namespace) -> int:
     """Execute the notebooks, then print the scores and the path of the report."""
+    from helpers import report  # pandas and matplotlib: not for every command
+
     try:
         run, switches = prepare(options)
     except REFUSALS as error:
@@ -162,7 +164,7 @@ def merged(outputs: list[Any]) -> list[Any]:
     for output in kept:
         if output.output_type == "stream":
             output.text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in output.text.split("\n"))
-    return kept
+    return [output for output in kept if output.output_type != "stream" or output.text.strip()]
 
 
 def print_scores(run: runs.Run) -> None:
@@ -209,6 +211,8 @@ def list_runs(options: argparse.Namespace) -> int:
 
 def judge_predictions(options: argparse.Namespace) -> int:
     """Judge a file of predictions and print the scores."""
+    from helpers import report
+
     try:
         if options.official_quirks:
             raise ValueError(
@@ -228,8 +232,7 @@ def judge_predictions(options: argparse.Namespace) -> int:
 
 def refuse(error: Exception) -> int:
     """Say in plain words why nothing was started."""
-    known = (spider.BadData, schema.BadDatabase, download.DownloadError)
-    print(f"{'' if isinstance(error, known) else 'Refused: '}{error}", file=sys.stderr)
+    print(f"Refused: {error}", file=sys.stderr)
     return REFUSED
 
 

@@ -150,6 +150,7 @@ class RunConfig:
         """
         import pandas as pd
 
+        pd.set_option("display.max_colwidth", None)  # it would cut the purposes short
         rows = [
             {
                 "parameter": field.name,

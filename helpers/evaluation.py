@@ -198,10 +198,10 @@ def score(verdicts: Sequence[Verdict]) -> dict[str, float]:
 def summary(verdicts: Sequence[Verdict]) -> dict:
     """What record.json keeps of one system: EX in percent with its interval, in all and by hardness, and counts by outcome."""
     levels = {level: [one for one in verdicts if one.hardness == level] for level in LEVELS}
-    rounded = {key: round(value, 2) for key, value in score(verdicts).items()}
+    rounded = {key: round(value, 4) for key, value in score(verdicts).items()}
     return rounded | {
         "em": None,
-        "by_hardness": {level: {k: round(v, 2) for k, v in score(some).items()} for level, some in levels.items() if some},
+        "by_hardness": {level: {k: round(v, 4) for k, v in score(some).items()} for level, some in levels.items() if some},
         "outcomes": dict(Counter(one.outcome for one in verdicts).most_common()),
     }
 

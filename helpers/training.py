@@ -75,7 +75,7 @@ class Outcome:
             "per_device_train_batch_size": "micro-batch",
             "gradient_accumulation_steps": "micro-batches a step",
         }
-        return pd.Series({names[key]: value for key, value in self.record().items()}, name="measured").to_frame()
+        return pd.Series({names[key]: f"{value:,}" for key, value in self.record().items()}, name="measured").to_frame()
 
 
 # ---- before

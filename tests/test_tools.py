@@ -1,12 +1,13 @@
 """The keeper's commands: the address in one place, and no secret or machine path in the tree."""
 
+import json
 import re
 import subprocess
 
 import pytest
 
 from helpers import environment
-from tools import repository
+from tools import keep, repository, tables
 
 ADDRESS = re.compile(r"github\.com/([\w.-]+/[\w.-]+?)(?=[\"'/)\s\\]|$)|github/([\w.-]+/[\w.-]+)/blob")
 
@@ -61,3 +62,41 @@ def test_no_tracked_file_holds_a_machine_path():
         if pattern.search(path.read_text(encoding="utf-8", errors="replace"))
     ]
     assert found == []
+
+
+# ---- evidence
+
+
+def test_the_tables_say_what_the_records_say():
+    stale = [path.name for path, text in tables.pages().items() if path.read_text(encoding="utf-8") != text]
+    assert stale == [], "run `make tables`"
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("/home/me/course/runs/x/model", "model"),
+        ("see https://github.com/a/b and runs/course/data", "see https://github.com/a/b and runs/course/data"),
+        ("<td>1</td> 3/4 </b>", "<td>1</td> 3/4 </b>"),
+        ('"/opt/venv/lib/python3.11/site.py:3: UserWarning"', '"site.py:3: UserWarning"'),
+    ],
+)
+def test_kept_text_loses_folders_and_nothing_else(text, kept):
+    assert keep.without_folders(text) == kept
+
+
+@pytest.mark.parametrize("file", sorted((environment.ROOT / "results").glob("*/record.json")), ids=lambda file: file.parent.name)
+def test_a_kept_record_is_whole_and_of_this_history(file):
+    record = json.loads(file.read_text(encoding="utf-8"))
+    lines = (file.parent / "predictions.txt").read_text(encoding="utf-8").splitlines()
+    commit = record["git_commit"].rstrip("+")
+
+    assert len(lines) == record["evaluation"]["questions"]
+    assert record["train"]["steps"] > 0 and record["data_sha256"] and record["model_source"]
+    shallow = subprocess.run(
+        ["git", "rev-parse", "--is-shallow-repository"], cwd=environment.ROOT, capture_output=True, text=True
+    )
+    if shallow.stdout.strip() != "false":
+        pytest.skip("not a whole git checkout")
+    done = subprocess.run(["git", "merge-base", "--is-ancestor", commit, "HEAD"], cwd=environment.ROOT, capture_output=True)
+    assert done.returncode == 0, f"{commit} is no ancestor"

@@ -1,7 +1,7 @@
 """Keep a run as evidence: python -m tools.keep runs/NAME results/NAME [record].
 
-Copies record.json, the predictions, the scores' and loss plots and the executed notebooks, with folders of this machine taken out. With the
-word `record`, record.json alone: a row of a table.
+Copies record.json, the predictions, the plots of scores and loss and the executed notebooks, with folders of this machine taken
+out. With the word `record`, record.json alone: a row of a table.
 """
 
 from __future__ import annotations

@@ -25,19 +25,26 @@ def records() -> dict[str, dict]:
 
 def scores() -> str:
     """README: EX before and after training, a row a run that was judged."""
-    head = "| preset and model | data | dev questions | EX before | EX after (95 %) | paired difference (95 %) | machine | record |"
+    head = (
+        "| preset and model | data | dev questions | EX before | EX after (95 %) | paired difference (95 %) | machine | record |"
+    )
     lines = [head, "|---|---|---|---|---|---|---|---|"]
     for name, record in records().items():
         if name == GPU_RUN:
             continue  # random weights: for time and memory only
         judged = record["evaluation"]
-        base, tuned, paired = judged["base"], judged["tuned"], judged["difference"]
-        lines.append(
-            f"| `{record['preset']}`, {record['model_name'].split('/')[-1]} | {record['data_name']}{'*' if record['data_note'] else ''} "
-            f"| {judged['questions']:,} | {base['ex']:.1f} | **{tuned['ex']:.1f}** ({tuned['ex_low']:.1f}-{tuned['ex_high']:.1f}) "
-            f"| {paired['difference']:+.1f} ({paired['low']:+.1f} to {paired['high']:+.1f}) "
-            f"| {record['gpu'] or '2 CPU cores'} | [{name}](results/{name}/record.json) |"
+        tuned, paired, seen = judged["tuned"], judged["difference"], judged["seen_databases"]
+        cells = (
+            f"`{record['preset']}`, {record['model_name'].split('/')[-1]}",
+            f"{record['data_name']}{'*' if record['data_note'] else ''}",
+            f"{judged['questions']:,}{f', {seen} on seen databases' if seen else ''}",
+            f"{judged['base']['ex']:.1f}",
+            f"**{tuned['ex']:.1f}** ({tuned['ex_low']:.1f}-{tuned['ex_high']:.1f})",
+            f"{paired['difference']:+.1f} ({paired['low']:+.1f} to {paired['high']:+.1f})",
+            record["gpu"] or "2 CPU cores",
+            f"[{name}](results/{name}/record.json)",
         )
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -46,14 +53,19 @@ def speed() -> str:
     head = "| preset and model | GPU | micro-batches a step | s/step | tokens/s | peak memory | record |"
     lines = [head, "|---|---|---|---|---|---|---|"]
     for name, record in records().items():
+        if not record["gpu"]:
+            continue  # an absolute time only where the machine has a name that others can look up
         trained = record["train"]
-        if record["gpu"]:
-            lines.append(
-                f"| `{record['preset']}`, {record['model_name'].split('/')[-1]} | {record['gpu']} "
-                f"| {trained['gradient_accumulation_steps']} of {trained['per_device_train_batch_size']} "
-                f"| {trained['seconds_per_step']:.2f} | {trained['tokens_per_second']:,.0f} | {trained['peak_memory_gib']:.2f} GiB "
-                f"| [{name}](results/{name}/record.json) |"
-            )
+        cells = (
+            f"`{record['preset']}`, {record['model_name'].split('/')[-1]}",
+            record["gpu"],
+            f"{trained['gradient_accumulation_steps']} of {trained['per_device_train_batch_size']}",
+            f"{trained['seconds_per_step']:.2f}",
+            f"{trained['tokens_per_second']:,.0f}",
+            f"{trained['peak_memory_gib']:.2f} GiB",
+            f"[{name}](results/{name}/record.json)",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -89,7 +101,9 @@ def in_words(time: float) -> str:
 
 def fill(text: str, name: str, table: str) -> str:
     """`text` with the table called `name` in its place."""
-    return re.sub(rf"(<!-- {name} -->).*?(<!-- /{name} -->)", lambda found: f"{found[1]}\n{table}\n{found[2]}", text, flags=re.DOTALL)
+    return re.sub(
+        rf"(<!-- {name} -->).*?(<!-- /{name} -->)", lambda found: f"{found[1]}\n{table}\n{found[2]}", text, flags=re.DOTALL
+    )
 
 
 def pages() -> dict[Path, str]:
