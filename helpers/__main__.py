@@ -16,7 +16,7 @@ from helpers import config, environment, evaluation, models, runs
 COURSE = [runs.OUTPUTS[stage][1] for stage in config.STAGES]
 DONE, FAILED, REFUSED = 0, 1, 2
 # What people can put right themselves: a line without a traceback. Anything else is a fault of ours, and shows one.
-REFUSALS = (ValueError, RuntimeError, FileNotFoundError, PermissionError)
+REFUSALS = (ValueError, RuntimeError, OSError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,9 +100,12 @@ def prepare(options: argparse.Namespace) -> tuple[runs.Run, dict[str, Any]]:
     for name in given:
         if name not in known:
             raise ValueError(f"No parameter is called {name!r}.{config.nearest(name, [*known, 'resume'])}")
-    run = runs.Run(runs.run_path(options.run_dir))
+    run = runs.Run(environment.run_path(options.run_dir))
     wanted = run.config() if run.has("setup") else config.preset(options.preset or config.default_preset())
-    models.check_machine(wanted.with_overrides(given, "command line"))
+    wanted = wanted.with_overrides(given, "command line")
+    models.check_machine(wanted)
+    if wanted.data_source not in ("spider", "sample") and not environment.resolve(wanted.data_source).is_dir():
+        raise FileNotFoundError(f"data_source={wanted.data_source!r} is neither 'spider' nor 'sample' nor a folder")
     run, _ = runs.start(options.run_dir, options.preset, origin="command line", **given)
     return run, switches
 
@@ -118,6 +121,7 @@ def literal(text: str) -> Any:
 def execute(name: str, run: runs.Run, switches: dict[str, Any]) -> bool:
     """Execute one notebook into the run folder; on a failing cell print its error."""
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     source, target = environment.ROOT / "notebooks" / name, run / "notebooks" / name
@@ -133,6 +137,12 @@ def execute(name: str, run: runs.Run, switches: dict[str, Any]) -> bool:
     except PapermillExecutionError as error:
         print(f"\n{name} failed in its cell {error.exec_count}:\n{error.ename}: {error.evalue}", file=sys.stderr)
         print(f"The notebook as far as it came: {environment.shown(target)}", file=sys.stderr)
+        return False
+    except DeadKernelError:
+        print(
+            f"\n{name}: its process died, most likely for want of memory. The same command goes on from what is there.",
+            file=sys.stderr,
+        )
         return False
     finally:
         if running.is_file():
@@ -180,10 +190,14 @@ def list_runs(options: argparse.Namespace) -> int:
     """Print a line for each run under runs/ (or beside RUN_DIR)."""
     import pandas as pd
 
-    parent = runs.run_path().parent
+    parent = environment.run_path().parent
     rows = []
     for run in runs.find_runs(parent):
-        record = run.record()
+        try:
+            record = run.record()
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            continue
         scores, trained = record.get("evaluation", {}), record.get("train", {})
         rows.append(
             {
@@ -196,6 +210,7 @@ def list_runs(options: argparse.Namespace) -> int:
                 "EX before": scores.get("base", {}).get("ex"),
                 "EX after": scores.get("tuned", {}).get("ex"),
                 "GPU": record.get("gpu"),
+                "note": record.get("data_note") or None,
             }
         )
     if not rows:
@@ -218,6 +233,8 @@ def judge_predictions(options: argparse.Namespace) -> int:
             raise ValueError(
                 "--official-quirks is not available yet: without it, EX is compared as documented in helpers/evaluation.py"
             )
+        if options.out.is_dir():
+            raise FileNotFoundError(f"--out {options.out} is a folder: name a file in it")
         if not options.db.is_dir():
             raise FileNotFoundError(f"--db {options.db} is not a folder")
         verdicts = evaluation.judge_files(options.gold, options.pred, options.db, options.out)

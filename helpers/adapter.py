@@ -25,12 +25,9 @@ def save(model: Any, tokenizer: Any, settings: RunConfig, run: runs.Run, outcome
     Returns:
         the path of the zip.
     """
-    run.add_to_record(
-        engine=environment.engine(settings.engine),
-        precision=environment.precision(settings.precision),
-        train=outcome.record(),
-        **runs.machine(),
-    )
+    if outcome.new_steps or "train" not in run.record():  # else it was trained before, perhaps elsewhere: its record stands
+        engine, precision = environment.engine(settings.engine), environment.precision(settings.precision)
+        run.add_to_record(engine=engine, precision=precision, train=outcome.record(), **runs.machine())
     with run.new_folder("adapter") as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

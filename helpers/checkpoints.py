@@ -22,7 +22,7 @@ def prepare(run: runs.Run, settings: config.RunConfig, rows: Sequence[Row], *, r
     if not resume:
         shutil.rmtree(run / FOLDER, ignore_errors=True)
     stored = f"{FOLDER}/made_with.json"
-    if (run / stored).is_file():
+    if (run / stored).is_file() and any((run / FOLDER).glob("checkpoint-*")):
         before = run.read_json(stored)
         changed = [name for name in identity if before.get(name) != identity[name]]
         if changed:
@@ -67,5 +67,5 @@ def damage(checkpoint: Path) -> str | None:
                 if parts.testzip():
                     return f"{path.name}: wrong checksum"
     except (SafetensorError, ValueError, OSError, zipfile.BadZipFile) as error:
-        return str(error).splitlines()[0][:80]
+        return (str(error) or type(error).__name__).splitlines()[0][:80]
     return None

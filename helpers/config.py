@@ -7,7 +7,6 @@ import dataclasses
 import difflib
 import math
 import os
-import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -55,9 +54,7 @@ class RunConfig:
         1024, "data", "prompt and completion together; longer examples are dropped", unit="tokens", low=16
     )
     date_string: str = setting("26 Jul 2024", "data", "the date that Llama's chat template writes into every prompt")
-    train_examples: int | None = setting(
-        None, "data", "training examples drawn at random; None takes all", unit="examples", low=1
-    )
+    train_examples: int = setting(0, "data", "training examples drawn at random; 0 takes all", unit="examples", low=0)
     seed: int = setting(3407, "data", "of every random choice: order, weights of the adapter, samples", low=0)
     # the model and its adapter
     engine: str = setting(
@@ -101,13 +98,11 @@ class RunConfig:
         "optimiser; 8-bit moments take a quarter of the memory",
         choices=("adamw_8bit", "adamw_torch"),
     )
-    packing: bool = setting(False, "train", "several examples in one row, instead of padding")
+    packing: bool = setting(False, "train", "several examples in one row, not padding; not offered yet", choices=(False,))
     dataloader_pin_memory: bool = setting(False, "train", "page-locked memory for copies to the GPU")
     save_steps: int = setting(50, "train", "steps between checkpoints, from which a killed run goes on", unit="steps", low=1)
     # the evaluation
-    eval_questions: int | None = setting(
-        None, "evaluate", "dev questions drawn at random; None takes all", unit="questions", low=1
-    )
+    eval_questions: int = setting(0, "evaluate", "dev questions drawn at random; 0 takes all", unit="questions", low=0)
     max_new_tokens: int = setting(192, "evaluate", "length at which an answer is cut", unit="tokens", low=1)
     per_device_eval_batch_size: int = setting(32, "evaluate", "questions answered together", unit="questions", low=1)
     query_timeout: float = setting(5.0, "evaluate", "time after which a query is stopped", unit="s", low=0.01)
@@ -259,17 +254,11 @@ def refuse_unknown_parameters(known: set[str]) -> None:
     Raises:
         ValueError: naming the nearest parameter of this notebook.
     """
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    cells = shell.user_ns.get("In", []) if shell else []
-    for cell in cells:
-        if cell.startswith("# Parameters\n"):
-            names = [target.id for node in ast.parse(cell).body if isinstance(node, ast.Assign) for target in node.targets]
-            for name in names:
-                if name not in known:
-                    raise ValueError(
-                        f"No parameter is called {name!r} here.{nearest(name, known)} There are: {', '.join(sorted(known))}"
-                    )
+    for cell in environment.injected_cells():
+        for name in [target.id for node in ast.parse(cell).body if isinstance(node, ast.Assign) for target in node.targets]:
+            if name not in known:
+                there = ", ".join(sorted(known))
+                raise ValueError(f"No parameter is called {name!r} here.{nearest(name, known)} There are: {there}")
 
 
 def nearest(name: str, known: typing.Iterable[str]) -> str:
@@ -293,7 +282,7 @@ def checked(name: str, value: Any) -> Any:
     metadata = fields[name].metadata
     value = as_type(name, value, typing.get_type_hints(RunConfig)[name])
     if metadata["choices"] and value not in metadata["choices"]:
-        near = nearest(str(value), metadata["choices"])
+        near = nearest(str(value), map(str, metadata["choices"]))
         raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, metadata['choices']))}.{near}")
     if metadata["low"] is not None and value is not None and not metadata["low"] <= value < float("inf"):
         raise ValueError(f"{name}={value!r} is out of range: it must be a finite number, at least {metadata['low']}")

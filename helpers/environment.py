@@ -109,15 +109,19 @@ def cache_dir() -> Path:
     return path
 
 
-def default_run_dir(use_drive: bool = False) -> Path:
-    """Where a run lies when nobody names a folder: RUN_DIR, else runs/course in the repository or on Google Drive.
+def run_path(run_dir: str | Path | None = None, use_drive: bool = False) -> Path:
+    """The absolute path of a run folder.
+
+    Args:
+        run_dir: None is RUN_DIR, else runs/course; relative paths start at the repository's root.
+        use_drive: relative paths start at the folder text-to-sql of Google Drive instead.
 
     Raises:
         RuntimeError: `use_drive` where there is no Drive, or Drive was not mounted in time.
     """
     if use_drive:
-        return mounted_drive() / "text-to-sql" / "runs" / "course"
-    return resolve(os.environ.get("RUN_DIR") or "runs/course")
+        return mounted_drive() / "text-to-sql" / (run_dir or "runs/course")
+    return resolve(run_dir or os.environ.get("RUN_DIR") or "runs/course")
 
 
 def mounted_drive() -> Path:
@@ -125,7 +129,7 @@ def mounted_drive() -> Path:
     if place() != "Colab":
         raise RuntimeError("use_drive=True works on Colab only: elsewhere set run_dir to a folder that is backed up")
     if not DRIVE.is_dir():
-        if os.environ.get("COURSE_HEADLESS"):
+        if headless():
             raise RuntimeError("use_drive=True needs a person to log in, and this run is headless: set run_dir instead")
         from google.colab import drive
 
@@ -133,9 +137,21 @@ def mounted_drive() -> Path:
     return DRIVE
 
 
+def injected_cells() -> list[str]:
+    """The cells that papermill put into this notebook: it begins them with `# Parameters`."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return [cell for cell in (shell.user_ns.get("In", []) if shell else []) if cell.startswith("# Parameters\n")]
+
+
+def headless() -> bool:
+    """Whether nobody is there to log in or to take a download: a run from the command line, or papermill's."""
+    return bool(os.environ.get("COURSE_HEADLESS") or injected_cells())
+
+
 def offer_download(path: Path) -> None:
     """On Colab, hand a file to the browser; elsewhere, or with nobody there to take it, say where it lies."""
-    if place() == "Colab" and not os.environ.get("COURSE_HEADLESS"):
+    if place() == "Colab" and not headless():
         from google.colab import files
 
         files.download(str(path))

@@ -175,6 +175,8 @@ def judge_files(gold: Path, pred: Path, db: Path, out: Path) -> list[Verdict]:
     from helpers.runs import write_text
 
     golds, predictions = read_gold(gold), [line.strip() for line in read_lines(pred)]
+    while len(predictions) > len(golds) and not predictions[-1]:
+        predictions.pop()  # blank lines at the end of the file
     if len(golds) != len(predictions):
         raise ValueError(
             f"{gold} has {len(golds):,} questions and {pred} {len(predictions):,} lines: there must be one line a question"

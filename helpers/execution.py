@@ -178,6 +178,7 @@ def _execute(database: str, sql: str, limits: Limits) -> Result:
     except (sqlite3.Error, sqlite3.Warning, ValueError, MemoryError, OverflowError) as error:
         message = str(error) or "out of memory"
         outcome = next((name for pattern, name in OUTCOMES if re.search(pattern, message)), "error")
+        message = f"stopped after {limits.seconds:g} s" if outcome == "timeout" else message
         return Result(outcome=outcome, error=message, seconds=time.monotonic() - begin)
 
 

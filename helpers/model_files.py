@@ -89,7 +89,7 @@ def from_hub(name: str) -> ModelFiles:
     except errors.RepositoryNotFoundError as error:
         raise ModelNotFound("Hugging Face Hub: there is no such model, or it is private") from error
     except (errors.HfHubHTTPError, errors.HFValidationError, httpx.HTTPError, OSError) as error:
-        raise ModelNotFound(f"Hugging Face Hub: {str(error).splitlines()[0]}") from error
+        raise ModelNotFound(f"Hugging Face Hub: {(str(error) or type(error).__name__).splitlines()[0]}") from error
     return ModelFiles(folder=folder, source="Hugging Face Hub", revision=folder.name)
 
 

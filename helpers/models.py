@@ -22,8 +22,14 @@ def check_machine(settings: RunConfig) -> None:
     Raises:
         ValueError: naming the settings to change.
     """
-    environment.engine(settings.engine)
-    if environment.gpu() is None:
+    device = environment.gpu()
+    if settings.load_in_4bit:
+        environment.require_gpu_on_colab(device is not None)
+    if environment.engine(settings.engine) == "unsloth" and settings.precision == "bf16" and not device.has_bf16:
+        raise ValueError(
+            f"Unsloth does not compute in bf16 on a {device.name}: set engine='transformers' as well to see it emulated"
+        )
+    if device is None:
         wrong = []
         if settings.load_in_4bit:
             wrong.append("load_in_4bit=True (bitsandbytes computes on GPUs)")
@@ -33,7 +39,8 @@ def check_machine(settings: RunConfig) -> None:
             wrong.append("optim='adamw_8bit'")
         if wrong:
             raise ValueError(
-                f"Preset {settings.preset!r} needs a CUDA GPU for {', '.join(wrong)}: use preset 'cpu' on this machine"
+                f"Preset {settings.preset!r} needs a CUDA GPU for {', '.join(wrong)}.\n"
+                "  On this machine, start a new run_dir with preset='cpu'"
             )
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from helpers import schema
+from helpers import schema, spider
 from helpers.config import RunConfig
-from helpers.runs import Run
+from helpers.runs import OtherConfiguration, Run
 from helpers.schema import Schema
 from helpers.spider import DataSet, Example
 
@@ -132,6 +132,21 @@ def write_data(
     return kept, dropped
 
 
+def load_dataset(run: Run, settings: RunConfig) -> DataSet:
+    """The data set that the run's examples were made from, for a notebook after 02.
+
+    Raises:
+        OtherConfiguration: the data has changed since then, or another copy was found: verdicts would not fit the questions.
+    """
+    dataset, expected = spider.load(settings.data_source), run.record().get("data_sha256")
+    if dataset.sha256 != expected:
+        raise OtherConfiguration(
+            f"The data at hand ({dataset.name}, SHA-256 {dataset.sha256[:12]}) is not what this run's examples were made from "
+            f"({str(expected)[:12]}).\n  Run 02 Data again in a new run_dir, or bring the old data back."
+        )
+    return dataset
+
+
 def read_training_rows(run: Run, tokenizer: Any, settings: RunConfig) -> list[Row]:
     """The tokenised examples of the run's data/train.jsonl."""
     examples = run.read_jsonl("data/train.jsonl")
@@ -145,8 +160,8 @@ def read_dev(run: Run, settings: RunConfig) -> tuple[list[Example], list[str]]:
     return [Example(**row) for row in rows], messages
 
 
-def draw(items: Sequence[T], count: int | None, seed: int) -> list[T]:
-    """`count` items drawn at random (always the same ones for a seed), in their old order; None takes all."""
-    if count is None or count >= len(items):
+def draw(items: Sequence[T], count: int, seed: int) -> list[T]:
+    """`count` items drawn at random (always the same ones for a seed), in their old order; 0 takes all."""
+    if not 0 < count < len(items):
         return list(items)
     return [items[at] for at in sorted(random.Random(seed).sample(range(len(items)), count))]

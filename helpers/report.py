@@ -31,7 +31,7 @@ def result_table(result: execution.Result, limit: int = 10) -> pd.DataFrame:
     """The first rows of a query's result, or its error, for looking at."""
     if not result.ok:
         return pd.DataFrame({"error": [result.error]})
-    return pd.DataFrame([list(row) for row in result.rows[:limit]], columns=list(result.columns) or None)
+    return pd.DataFrame([list(row) for row in result.rows[:limit]], columns=list(result.columns) or None, dtype=object)
 
 
 def score_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:

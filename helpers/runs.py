@@ -24,6 +24,9 @@ OUTPUTS = {
 }
 
 
+COLAB_ADVICE = "\n  On Colab each notebook opens a machine of its own: set use_drive = True in every one."
+
+
 class MissingStep(RuntimeError):
     """A notebook was opened before the one whose results it reads."""
 
@@ -62,6 +65,7 @@ class Run:
             f"{environment.shown(self.path)} has no {file}, which {reader} reads.\n"
             f"  {name} writes it: run notebooks/{notebook} with run_dir={environment.shown(self.path)!r},\n"
             f"  or set run_dir to a folder that has it (found: {', '.join(others) or 'none'})."
+            + (COLAB_ADVICE if environment.place() == "Colab" else "")
         )
 
     def read_json(self, name: str) -> Any:
@@ -156,11 +160,6 @@ def replaced_folder(target: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def run_path(run_dir: str | Path | None = None, use_drive: bool = False) -> Path:
-    """The absolute path of a run folder; None is the default one (RUN_DIR, Drive, or runs/course)."""
-    return environment.default_run_dir(use_drive) if run_dir is None else environment.resolve(run_dir)
-
-
 def find_runs(parent: Path) -> list[Run]:
     """The run folders directly under `parent`, by name."""
     return [Run(file.parent) for file in sorted(parent.glob("*/config.json"))]
@@ -192,8 +191,10 @@ def start(
     run = check_parameters(run_dir, use_drive, switches or {}, overrides)
     if run.has("setup"):
         return run, amend(run, "setup", preset, overrides, origin)
-    settings = config.preset(preset or config.default_preset()).with_overrides(overrides, origin)
+    settings = config.preset(config.as_type("preset", preset, str | None) or config.default_preset())
+    settings = settings.with_overrides(overrides, origin)
     save_config(run, settings)
+    run.add_to_record(**machine())
     return run, settings
 
 
@@ -229,12 +230,17 @@ def check_parameters(
     config.refuse_unknown_parameters({"run_dir", "preset", "use_drive", *switches, *overrides})
     for name, value in {"use_drive": use_drive, **switches}.items():
         config.as_type(name, value, bool)
-    return Run(run_path(run_dir, use_drive))
+    return Run(
+        environment.run_path(
+            config.as_type("run_dir", str(run_dir) if isinstance(run_dir, Path) else run_dir, str | None), use_drive
+        )
+    )
 
 
 def amend(run: Run, stage: str, preset: str | None, overrides: Mapping[str, Any], origin: str) -> config.RunConfig:
     """The run's configuration with new values for a notebook's parameters, unless results exist that they would belie."""
     current = run.config()
+    preset = config.as_type("preset", preset, str | None)
     if preset is not None and preset != current.preset and config.preset(preset).preset != current.preset:
         raise OtherConfiguration(
             f"{environment.shown(run.path)} was made with preset {current.preset!r}, not {preset!r}: "
@@ -251,7 +257,12 @@ def amend(run: Run, stage: str, preset: str | None, overrides: Mapping[str, Any]
 
 
 def refuse_stale(run: Run, stage: str, name: str, current: config.RunConfig, wanted: config.RunConfig) -> None:
-    """Refuse a new value for a setting on which existing results rest, except those that the notebook itself makes anew."""
+    """Refuse a new value for a setting on which existing results rest, except those that the notebook itself makes anew.
+
+    An evaluation is always made anew by whoever changes how it is made.
+    """
+    if config.stage_of(name) == "evaluate":
+        return
     first = config.STAGES.index(config.stage_of(name))
     for later in config.STAGES[first:]:
         if later != stage and run.has(later):
@@ -274,14 +285,18 @@ def save_config(run: Run, settings: config.RunConfig) -> None:
         date_string=settings.date_string,
         seed=settings.seed,
         overrides={name: portable(settings.values()[name]) for name in settings.origin},
-        **machine(),
     )
 
 
 def machine() -> dict[str, Any]:
     """The entries of record.json that say on what code and machine a result was made."""
     device = environment.gpu()
-    return {"git_commit": git_commit(), "gpu": device and device.name, "versions": environment.versions()}
+    return {
+        "git_commit": git_commit(),
+        "gpu": device and device.name,
+        "cpu_cores": os.cpu_count(),
+        "versions": environment.versions(),
+    }
 
 
 def portable(value: Any) -> Any:

@@ -105,6 +105,12 @@ def read(database: Path) -> Schema:
     Raises:
         BadDatabase: the file is missing, damaged, no SQLite database, or has no table.
     """
+    journal = database.with_name(database.name + "-wal")
+    if journal.is_file() and journal.stat().st_size:
+        raise BadDatabase(
+            f"{database} has changes that lie beside it in {journal.name}: close the program that has it open, "
+            "or run `PRAGMA wal_checkpoint(TRUNCATE)` in it"
+        )
     try:
         # Written so that a link that leads nowhere, or a column that its table lacks, is left out rather than believed.
         with contextlib.closing(sqlite3.connect(database.resolve().as_uri() + "?mode=ro&immutable=1", uri=True)) as connection:

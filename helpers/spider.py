@@ -97,7 +97,8 @@ class DataSet:
         for example in (*self.train, *self.dev):
             total.update(json.dumps([example.question, example.query, example.db_id]).encode())
         for db_id in sorted({example.db_id for example in (*self.train, *self.dev)}):
-            total.update(hashlib.sha256(self.databases[db_id].read_bytes()).digest())
+            with open(self.databases[db_id], "rb") as file:
+                total.update(hashlib.file_digest(file, "sha256").digest())
         return total.hexdigest()
 
     def counts(self) -> pd.DataFrame:
@@ -225,10 +226,11 @@ def is_official(dev_file: Path, dev_rows: list, train_file: Path) -> bool:
 
 
 def find_database(folder: Path, db_id: str) -> Path | None:
-    """The SQLite file of a database. A db_id that would lead out of the folder finds nothing."""
+    """The SQLite file of a database; a link to one will do. A db_id that is no plain name finds nothing."""
+    if not db_id.strip(". ") or not set("/\\:\0").isdisjoint(db_id):
+        return None
     names = (f"database/{db_id}/{db_id}.sqlite", f"{db_id}/{db_id}.sqlite", f"{db_id}.sqlite", f"{db_id}.db")
-    path = first_file(folder, names)
-    return path if path and path.resolve().is_relative_to(folder.resolve()) else None
+    return first_file(folder, names)
 
 
 def read_rows(file: Path) -> Iterator[tuple[str, dict]]:

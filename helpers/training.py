@@ -35,11 +35,13 @@ class Outcome:
         log: one entry a step: step, loss, learning_rate, seconds, tokens (padding left out), peak_memory_gib (so far, of the GPU,
             or of this process without one).
         per_device_train_batch_size: the micro-batch in the end, smaller than asked for if memory ran out.
+        new_steps: how many steps of the log were made just now, not in an earlier call.
     """
 
     log: list[dict[str, float]] = field(default_factory=list)
     per_device_train_batch_size: int = 0
     gradient_accumulation_steps: int = 0
+    new_steps: int = field(default=0, compare=False)
 
     def measured(self) -> list[dict[str, float]]:
         """The steps that count for the speed."""
@@ -167,7 +169,7 @@ def out_of_memory_advice(settings: config.RunConfig) -> str:
     """What to lower, in order, and what each costs."""
     return (
         "The GPU's memory does not hold one example at a time. Lower, in this order:\n"
-        f"  max_seq_length (now {settings.max_seq_length}): drops the longest examples;\n"
+        f"  max_seq_length (now {settings.max_seq_length}): drops the longest examples, in 02 Data and a new run_dir;\n"
         f"  gradient_checkpointing='unsloth' (now {settings.gradient_checkpointing!r}): a little slower;\n"
         f"  load_in_4bit=True (now {settings.load_in_4bit}): a quarter of the weights' memory, a little less accurate."
     )
@@ -211,7 +213,13 @@ def attempt(
     finally:
         meter.bar.close()
         trainer.accelerator.free_memory()
-    return Outcome(log=meter.log, per_device_train_batch_size=micro_batch, gradient_accumulation_steps=accumulation)
+    done = checkpoints.step(checkpoint) if checkpoint else 0
+    return Outcome(
+        log=meter.log,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=accumulation,
+        new_steps=len(meter.log) - done,
+    )
 
 
 def make_trainer(

@@ -64,7 +64,7 @@ def test_the_place_is_known_by_its_variable(plain_machine, monkeypatch, variable
 
 def test_drive_is_refused_outside_of_colab(plain_machine):
     with pytest.raises(RuntimeError, match="works on Colab only: elsewhere set run_dir"):
-        environment.default_run_dir(use_drive=True)
+        environment.run_path(use_drive=True)
 
 
 def test_drive_is_refused_where_nobody_can_log_in(plain_machine, monkeypatch, tmp_path):
@@ -72,20 +72,21 @@ def test_drive_is_refused_where_nobody_can_log_in(plain_machine, monkeypatch, tm
     monkeypatch.setenv("COURSE_HEADLESS", "1")
     monkeypatch.setattr(environment, "DRIVE", tmp_path / "not mounted")
     with pytest.raises(RuntimeError, match="headless: set run_dir"):
-        environment.default_run_dir(use_drive=True)
+        environment.run_path(use_drive=True)
 
 
 def test_a_run_on_drive_lies_on_the_mounted_drive(plain_machine, monkeypatch, tmp_path):
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab")
     monkeypatch.setattr(environment, "DRIVE", tmp_path)
-    assert environment.default_run_dir(use_drive=True) == tmp_path / "text-to-sql" / "runs" / "course"
+    assert environment.run_path(use_drive=True) == tmp_path / "text-to-sql" / "runs" / "course"
+    assert environment.run_path("runs/second", use_drive=True) == tmp_path / "text-to-sql" / "runs" / "second"
 
 
 @pytest.mark.parametrize(("variable", "folder"), [(None, "runs/course"), ("", "runs/course"), ("runs/mine", "runs/mine")])
 def test_an_unnamed_run_lies_where_run_dir_says_and_else_in_the_repository(plain_machine, monkeypatch, variable, folder):
     if variable is not None:
         monkeypatch.setenv("RUN_DIR", variable)
-    assert environment.default_run_dir() == environment.ROOT / folder
+    assert environment.run_path() == environment.ROOT / folder
 
 
 def test_on_colab_a_file_is_not_offered_to_a_browser_that_is_not_there(plain_machine, monkeypatch, tmp_path, capsys):

@@ -154,6 +154,7 @@ def test_the_judge_agrees_with_the_run_on_its_predictions(course, tmp_path):
         (["--preset", "smoke", "-p", "r", "0"], "out of range"),
         (["--preset", "smoke", "-p", "resume", "false"], "write False"),
         (["--preset", "smoke", "-p", "load_in_4bit", "True"], "needs a CUDA GPU"),
+        (["--preset", "smoke", "-p", "data_source", "no/such/folder"], "neither 'spider' nor 'sample' nor a folder"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_starts(tmp_path, arguments, message):
@@ -168,10 +169,11 @@ def test_bad_arguments_are_refused_before_anything_starts(tmp_path, arguments, m
 
 def test_a_failing_step_stops_the_run_and_shows_its_error(tmp_path):
     pytest.importorskip("torch")
-    done = command("run", "--preset", "smoke", "--run-dir", tmp_path / "run", "-p", "data_source", tmp_path / "nowhere")
+    (tmp_path / "data").mkdir()
+    done = command("run", "--preset", "smoke", "--run-dir", tmp_path / "run", "-p", "data_source", tmp_path / "data")
     assert done.returncode == cli.FAILED
     assert "02_data.ipynb failed" in done.stderr
-    assert "neither 'spider' nor 'sample' nor a folder" in done.stderr
+    assert "has no train_spider.json" in done.stderr
     assert (tmp_path / "run/notebooks/02_data.ipynb").is_file()
     assert not (tmp_path / "run/notebooks/03_model.ipynb").exists()
 

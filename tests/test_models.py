@@ -178,7 +178,7 @@ def test_a_machine_without_a_gpu_refuses_four_bits_and_names_what_to_change(no_g
     message = str(caught.value)
     assert "load_in_4bit=True" in message
     assert "adamw_8bit" in message
-    assert "preset 'cpu'" in message
+    assert "preset='cpu'" in message
 
 
 @pytest.mark.parametrize("wish", [{"load_in_4bit": True}, {"precision": "fp16"}, {"optim": "adamw_8bit"}])

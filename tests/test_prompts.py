@@ -262,7 +262,7 @@ def test_drawn_items_are_the_same_for_a_seed_and_keep_their_order():
     assert drawn != draw(range(1000), 50, seed=3408)
 
 
-@pytest.mark.parametrize("count", [None, 5, 6])
+@pytest.mark.parametrize("count", [0, 5, 6])
 def test_drawing_all_there_is_leaves_everything_as_it_was(count):
     assert draw("abcde", count, seed=0) == list("abcde")
 

@@ -281,7 +281,7 @@ def test_an_existing_run_counts_more_than_run_preset(run, monkeypatch):
 
 def test_a_relative_run_dir_starts_at_the_repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert runs.run_path("runs/mine") == REPOSITORY / "runs" / "mine"
+    assert environment.run_path("runs/mine") == REPOSITORY / "runs" / "mine"
 
 
 # Changing a run's settings

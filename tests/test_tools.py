@@ -1,5 +1,6 @@
 """The keeper's commands: the address in one place, and no secret or machine path in the tree."""
 
+import base64
 import json
 import re
 import subprocess
@@ -83,6 +84,18 @@ def test_the_tables_say_what_the_records_say():
 )
 def test_kept_text_loses_folders_and_nothing_else(text, kept):
     assert keep.without_folders(text) == kept
+
+
+@pytest.mark.parametrize(
+    "file", sorted((environment.ROOT / "results").glob("*/*.ipynb")), ids=lambda file: f"{file.parent.name}-{file.stem}"
+)
+def test_pictures_in_kept_notebooks_are_whole(file):
+    for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
+        for output in cell.get("outputs", []):
+            picture = "".join(output.get("data", {}).get("image/png", ""))
+            if picture:
+                raw = base64.b64decode(picture, validate=False)
+                assert raw.startswith(b"\x89PNG") and raw.rstrip().endswith(b"IEND\xaeB`\x82")
 
 
 @pytest.mark.parametrize("file", sorted((environment.ROOT / "results").glob("*/record.json")), ids=lambda file: file.parent.name)

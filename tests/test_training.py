@@ -464,7 +464,7 @@ def test_the_record_says_how_it_was_trained(saved):
         (LLAMA, "Spider", ["Built with Llama", "Llama 3.2 Community License", "CC BY-SA 4.0"], ["Apache"]),
         (SMOLLM, "embedded sample", ["Apache License 2.0"], ["Llama 3.2", "CC BY-SA"]),
         (SMOLLM, "Spider", ["Apache License 2.0", "CC BY-SA 4.0"], ["Llama 3.2"]),
-        ("/home/ada/my_model", "my data", ["None beyond those of your own model and data"], ["Apache", "/home/ada"]),
+        ("/data/ada/my_model", "my data", ["None beyond those of your own model and data"], ["Apache", "/data/ada"]),
     ],
 )
 def test_the_model_card_names_the_licences_that_apply(unbroken, smoke, model_name, data_name, named, not_named):

@@ -41,7 +41,7 @@ def scores() -> str:
             f"{judged['base']['ex']:.1f}",
             f"**{tuned['ex']:.1f}** ({tuned['ex_low']:.1f}-{tuned['ex_high']:.1f})",
             f"{paired['difference']:+.1f} ({paired['low']:+.1f} to {paired['high']:+.1f})",
-            record["gpu"] or "2 CPU cores",
+            record["gpu"] or f"{record['cpu_cores']} CPU cores",
             f"[{name}](results/{name}/record.json)",
         )
         lines.append(f"| {' | '.join(cells)} |")
@@ -82,7 +82,7 @@ def cost(notebook: str) -> str:
     lines = [
         f"| | {gpu['gpu']}, `seed` (measured) | T4, `seed` (estimated) | two CPU cores, `cpu` (measured) |",
         "|---|---|---|---|",
-        f"| time | {in_words(minutes(GPU_RUN, notebook))} | ≈ the same or more | {in_words(minutes(CPU_RUN, notebook))} |",
+        f"| time | {in_words(minutes(GPU_RUN, notebook))} | ≈ at least the same | {in_words(minutes(CPU_RUN, notebook))} |",
     ]
     if notebook in (OUTPUTS["train"][1], QUICKSTART):
         memory = f"{gpu['train']['peak_memory_gib']:.1f} GiB"
