@@ -178,10 +178,18 @@ def test_a_failing_step_stops_the_run_and_shows_its_error(tmp_path):
     assert not (tmp_path / "run/notebooks/03_model.ipynb").exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no process group to interrupt")
 def test_ctrl_c_ends_a_run_in_words(tmp_path):
     pytest.importorskip("torch")
     line = [sys.executable, "-m", "helpers", "run", "--preset", "smoke", "--run-dir", str(tmp_path / "run")]
-    process = subprocess.Popen(line, cwd=environment.ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        line,
+        cwd=environment.ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's background job ignores it
+    )
     deadline = time.monotonic() + 60
     while not (tmp_path / "run/config.json").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
