@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import logging
 import os
 import sys
 import warnings
@@ -130,6 +131,7 @@ def execute(name: str, run: runs.Run, switches: dict[str, Any]) -> bool:
     known = papermill.inspect_notebook(str(source))
     parameters = {"run_dir": environment.shown(run.path)} | {key: value for key, value in switches.items() if key in known}
     print(f"{name}", file=sys.stderr)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # on Ctrl-C nbclient ends the kernel and forgets a task
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -140,7 +142,7 @@ def execute(name: str, run: runs.Run, switches: dict[str, Any]) -> bool:
         return False
     except DeadKernelError:
         print(
-            f"\n{name}: its process died, most likely for want of memory. The same command goes on from what is there.",
+            f"\n{name}: its process ended, by Ctrl-C or for want of memory. The same command goes on from what is there.",
             file=sys.stderr,
         )
         return False
