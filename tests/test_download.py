@@ -60,8 +60,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def send(self, data: bytes) -> None:
+        self.request_seen.sent += len(data)  # before it is: the client may be done before this thread goes on
         self.wfile.write(data)
-        self.request_seen.sent += len(data)
 
     def log_message(self, *_: object) -> None:
         """Keep the test output clean."""
