@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from helpers import config, environment, evaluation, models, runs
+from helpers import config, environment, evaluation, models, runs, spider
 
 COURSE = [runs.OUTPUTS[stage][1] for stage in config.STAGES]
 DONE, FAILED, REFUSED = 0, 1, 2
@@ -105,8 +105,7 @@ def prepare(options: argparse.Namespace) -> tuple[runs.Run, dict[str, Any]]:
     wanted = run.config() if run.has("setup") else config.preset(options.preset or config.default_preset())
     wanted = wanted.with_overrides(given, "command line")
     models.check_machine(wanted)
-    if wanted.data_source not in ("spider", "sample") and not environment.resolve(wanted.data_source).is_dir():
-        raise FileNotFoundError(f"data_source={wanted.data_source!r} is neither 'spider' nor 'sample' nor a folder")
+    spider.check_source(wanted.data_source)
     run, _ = runs.start(options.run_dir, options.preset, origin="command line", **given)
     return run, switches
 

@@ -127,10 +127,18 @@ def load(data_source: str) -> DataSet:
         return load_sample()
     if data_source == "spider":
         return load_spider()
-    folder = environment.resolve(data_source)
-    if not folder.is_dir():
+    check_source(data_source)
+    return load_folder(environment.resolve(data_source))
+
+
+def check_source(data_source: str) -> None:
+    """Refuse a `data_source` that names nothing, before anything is fetched or read.
+
+    Raises:
+        BadData: it is neither a known name nor a folder.
+    """
+    if data_source not in ("spider", "sample") and not environment.resolve(data_source).is_dir():
         raise BadData(f"data_source={data_source!r} is neither 'spider' nor 'sample' nor a folder")
-    return load_folder(folder)
 
 
 def load_spider() -> DataSet:
