@@ -8,6 +8,7 @@ outlasts the deadline, or when it dies. The reader of rows: stops at a number of
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import re
 import sqlite3
@@ -17,9 +18,10 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 MIB = 1024**2
+NEVER = float("inf")
 # A plain child, not multiprocessing: a fork of a process with CUDA or threads can hang, a spawn runs the caller's script again.
 WORKER = (
     f"import sys; sys.path.insert(0, {str(Path(__file__).parent.parent)!r}); from helpers import execution; execution.serve()"
@@ -46,7 +48,7 @@ class Limits:
 
     seconds: float = 5.0
     rows: int = 200_000
-    bytes: int = 64 * MIB  # of all values of the result, and of a single value
+    bytes: int = 64 * MIB  # of the result as Python holds it, and of a single value
     memory: int = 384 * MIB  # of SQLite's heap
     sql_characters: int = 100_000
 
@@ -81,7 +83,7 @@ class Sandbox:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
-        self._worker: subprocess.Popen | None = None
+        self._worker: Worker | None = None
 
     def __enter__(self) -> Sandbox:
         return self
@@ -90,14 +92,10 @@ class Sandbox:
         self.close()
 
     def close(self) -> None:
-        """End the worker."""
-        if self._worker is not None:
-            self._worker.kill()
-            self._worker.wait()
-            for pipe in (self._worker.stdin, self._worker.stdout):
-                with contextlib.suppress(OSError):  # an unsent query in the buffer of a dead worker
-                    pipe.close()
-            self._worker = None
+        """End the worker; a further query starts another."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.end()
 
     def execute(self, database: Path, sql: str) -> Result:
         """Run one statement on an SQLite file and give all its rows.
@@ -105,7 +103,7 @@ class Sandbox:
         Raises:
             FileNotFoundError: there is no such file.
         """
-        if not Path(database).is_file():
+        if not os.path.isfile(database):
             raise FileNotFoundError(f"There is no database {database}")
         if not sql.strip():
             return Result(outcome="empty", error="there is no SQL")
@@ -113,36 +111,58 @@ class Sandbox:
             return Result(
                 outcome="too large", error=f"{len(sql):,} characters of SQL, {self.limits.sql_characters:,} are allowed"
             )
-        if self._worker is not None and self._worker.poll() is not None:
+        if self._worker is not None and self._worker.process.poll() is not None:
             self.close()  # it died after its last answer: no fault of this query
-        worker = self._worker = self._worker or start_worker(self.limits)
+        worker = self._worker = self._worker or Worker(self.limits)
         begin = time.monotonic()
         # The worker's own deadline comes first, if it can; this one ends a step that SQLite cannot leave.
-        alarm = threading.Timer(1.5 * self.limits.seconds, worker.kill)
-        alarm.start()
+        worker.deadline = begin + 1.4 * self.limits.seconds
         try:
-            send(worker.stdin, (str(Path(database).resolve()), sql))
-            return pickle.load(worker.stdout)
-        except (EOFError, OSError, pickle.UnpicklingError):
+            return worker.ask((os.path.abspath(database), sql))
+        except (EOFError, OSError, ValueError, pickle.UnpicklingError):
             self.close()
         except BaseException:
             self.close()  # a stop button: the answer that nobody waited for must not go to the next query
             raise
         finally:
-            alarm.cancel()
+            worker.deadline = NEVER
         seconds = time.monotonic() - begin
-        if seconds >= 1.5 * self.limits.seconds:
+        if seconds >= 1.4 * self.limits.seconds:
             return Result(outcome="timeout", error=f"stopped after {self.limits.seconds:g} s", seconds=seconds)
         return Result(outcome="too large", error="the query ended its process, most likely for want of memory", seconds=seconds)
 
 
-def start_worker(limits: Limits) -> subprocess.Popen:
-    """A process that runs queries within limits, started and ready: start-up does not count against a deadline."""
-    command = [sys.executable, "-I", "-S", "-c", WORKER]  # -I -S: no user code, no installed package, a quick start
-    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    send(worker.stdin, limits)
-    pickle.load(worker.stdout)
-    return worker
+class Worker:
+    """A process that runs queries within limits, started and ready: start-up does not count against a deadline.
+
+    A thread kills it at its `deadline`; one thread for all queries, for starting one takes longer than most queries do.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.deadline = NEVER
+        command = [sys.executable, "-I", "-S", "-c", WORKER]  # -I -S: no user code, no installed package, a quick start
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.ask(limits)
+        threading.Thread(target=self._watch, args=(limits.seconds / 20,), daemon=True).start()
+
+    def ask(self, message: object) -> Any:
+        """Send a message and wait for its answer."""
+        send(self.process.stdin, message)
+        return pickle.load(self.process.stdout)
+
+    def end(self) -> None:
+        """Kill the process and leave nothing of it."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            with contextlib.suppress(OSError):  # an unsent query in the buffer of a dead worker
+                pipe.close()
+
+    def _watch(self, interval: float) -> None:
+        while self.process.poll() is None:
+            if time.monotonic() > self.deadline:
+                self.process.kill()
+            time.sleep(interval)
 
 
 def send(pipe: IO[bytes], message: object) -> None:
@@ -159,23 +179,51 @@ def serve() -> None:
 
         resource.setrlimit(resource.RLIMIT_AS, (2 * limits.memory, 2 * limits.memory))
     send(sys.stdout.buffer, "ready")
+    connections = _Connections(limits)
     with contextlib.suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
         while True:
             database, sql = pickle.load(sys.stdin.buffer)
-            send(sys.stdout.buffer, _execute(database, sql, limits))
+            result = _execute(connections, database, sql)
+            if not result.ok:
+                connections.close()  # whatever the query left behind goes with it
+            send(sys.stdout.buffer, result)
 
 
-def _execute(database: str, sql: str, limits: Limits) -> Result:
-    begin = time.monotonic()
+class _Connections:
+    """The connection to the last database asked, used again for as long as the file stays as it is."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._opened: tuple | None = None
+        self._connection: sqlite3.Connection | None = None
+
+    def get(self, database: str) -> sqlite3.Connection:
+        state = os.stat(database)
+        wanted = (database, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        if self._connection is None or wanted != self._opened:
+            self.close()
+            self._connection, self._opened = connect(database, self.limits), wanted
+        return self._connection
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _execute(connections: _Connections, database: str, sql: str) -> Result:
+    limits, begin = connections.limits, time.monotonic()
     try:
-        with contextlib.closing(connect(database, limits)) as connection:
-            cursor = connection.execute(sql)
+        connection = connections.get(database)
+        deadline = begin + limits.seconds
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, 1_000)
+        with contextlib.closing(connection.execute(sql)) as cursor:
             if cursor.description is None:  # a comment, a semicolon
                 return Result(outcome="empty", error="there is no query", seconds=time.monotonic() - begin)
             columns = tuple(column[0] for column in cursor.description)
             rows = _fetch(cursor, limits)
             return Result(outcome="ok", columns=columns, rows=rows, seconds=time.monotonic() - begin)
-    except (sqlite3.Error, sqlite3.Warning, ValueError, MemoryError, OverflowError) as error:
+    except (sqlite3.Error, sqlite3.Warning, OSError, ValueError, MemoryError, OverflowError) as error:
         message = str(error) or "out of memory"
         outcome = next((name for pattern, name in OUTCOMES if re.search(pattern, message)), "error")
         message = f"stopped after {limits.seconds:g} s" if outcome == "timeout" else message
@@ -183,7 +231,7 @@ def _execute(database: str, sql: str, limits: Limits) -> Result:
 
 
 def connect(database: str | Path, limits: Limits) -> sqlite3.Connection:
-    """A connection that can read one SQLite file and do nothing else. It is bounded by `limits` from now on.
+    """A connection that can read one SQLite file and do nothing else. It is bounded by `limits`, but for the deadline.
 
     Raises:
         sqlite3.Error: the file cannot be opened.
@@ -206,8 +254,6 @@ def connect(database: str | Path, limits: Limits) -> sqlite3.Connection:
     ):
         connection.setlimit(limit, value)
     connection.set_authorizer(_allow_reads)
-    deadline = time.monotonic() + limits.seconds
-    connection.set_progress_handler(lambda: time.monotonic() > deadline, 1_000)
     return connection
 
 
@@ -219,7 +265,7 @@ def _allow_reads(action: int, _table: str | None, name: str | None, *_rest: str 
 def _fetch(cursor: sqlite3.Cursor, limits: Limits) -> tuple[tuple, ...]:
     rows, size = [], 0
     for row in cursor:
-        size += sum(len(value) if isinstance(value, (str, bytes)) else 8 for value in row)
+        size += sys.getsizeof(row) + sum(map(sys.getsizeof, row))
         if len(rows) >= limits.rows or size > limits.bytes:
             raise ValueError(f"the result is too large: over {limits.rows:,} rows or {limits.bytes // MIB} MiB")
         rows.append(row)
