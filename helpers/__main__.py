@@ -8,14 +8,16 @@ import logging
 import os
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from helpers import config, environment, evaluation, models, runs, spider
+from helpers import config, environment, evaluation, models, neighbours, predictions, runs, spider
 
 COURSE = [runs.OUTPUTS[stage][1] for stage in config.STAGES]
 DONE, FAILED, REFUSED = 0, 1, 2
+PREDICTIONS = "one SQL a line in the order of gold, an empty line for none; or .json, .jsonl"
 # What people can put right themselves: a line without a traceback. Anything else is a fault of ours, and shows one.
 REFUSALS = (ValueError, RuntimeError, OSError)
 
@@ -56,19 +58,45 @@ def make_parser() -> argparse.ArgumentParser:
     judge = commands.add_parser(
         "judge",
         help="judge a file of predictions",
-        description="Judge any system's predictions by execution accuracy, and write a verdict for each.",
+        description="Judge any system's predictions by execution accuracy and exact set match, and write a verdict for each.",
     )
-    judge.add_argument(
-        "--gold", type=Path, required=True, help="JSON of Spider's form, or the official text form (SQL<tab>db_id a line)"
-    )
-    judge.add_argument(
-        "--pred", type=Path, required=True, help="one SQL a line in the order of gold; an empty line is an empty prediction"
-    )
-    judge.add_argument("--db", type=Path, required=True, help="folder with <db_id>/<db_id>.sqlite")
-    judge.add_argument("--tables", type=Path, help="tables.json; execution accuracy does not need it")
+    judge.add_argument("--pred", type=Path, required=True, help=PREDICTIONS)
     judge.add_argument("--out", type=Path, required=True, help="JSON file for the verdicts")
-    judge.add_argument("--official-quirks", action="store_true", help="not available yet: refused")
     judge.set_defaults(command=judge_predictions)
+
+    compare = commands.add_parser(
+        "compare",
+        help="compare two files of predictions",
+        description="Judge two systems on the same questions: is one better, by how much, and where.",
+    )
+    compare.add_argument("pred", type=Path, metavar="PRED_A", help=PREDICTIONS)
+    compare.add_argument("pred_b", type=Path, metavar="PRED_B", help="the same of the other system")
+    compare.add_argument("--plot", type=Path, metavar="PNG", help="file for a plot of both by hardness")
+    compare.set_defaults(command=compare_predictions)
+
+    for command in (judge, compare):
+        command.add_argument(
+            "--gold", type=Path, required=True, help="Spider's JSON, or the official text form (SQL<tab>db_id a line)"
+        )
+        command.add_argument(
+            "--db",
+            type=Path,
+            required=True,
+            help="folder with <db_id>/<db_id>.sqlite; other SQLite files there must agree as well",
+        )
+        command.add_argument("--tables", type=Path, help="tables.json, for foreign keys that the databases do not declare")
+        command.add_argument("--field", help="name of the prediction in .json and .jsonl files")
+        command.add_argument("--official-quirks", action="store_true", help="with the official evaluator's faults, to the letter")
+
+    copies = commands.add_parser(
+        "neighbours",
+        help="make altered copies of databases",
+        description="Write each database with altered copies beside it: `judge --db OUT` then catches what is right by accident.",
+    )
+    copies.add_argument("--db", type=Path, required=True, help="folder with <db_id>/<db_id>.sqlite")
+    copies.add_argument("--out", type=Path, required=True, help="new folder for databases and copies")
+    copies.add_argument("--gold", type=Path, help="only the databases that this file asks about")
+    copies.set_defaults(command=make_neighbours)
     return parser
 
 
@@ -227,24 +255,90 @@ def list_runs(options: argparse.Namespace) -> int:
 
 def judge_predictions(options: argparse.Namespace) -> int:
     """Judge a file of predictions and print the scores."""
-    from helpers import report
-
     try:
-        if options.official_quirks:
-            raise ValueError(
-                "--official-quirks is not available yet: without it, EX is compared as documented in helpers/evaluation.py"
-            )
         if options.out.is_dir():
             raise FileNotFoundError(f"--out {options.out} is a folder: name a file in it")
-        if not options.db.is_dir():
-            raise FileNotFoundError(f"--db {options.db} is not a folder")
-        verdicts = evaluation.judge_files(options.gold, options.pred, options.db, options.out)
+        golds, verdicts = judged(options, options.pred)
+        evaluation.write_verdicts(verdicts, options.out)
     except REFUSALS as error:
         return refuse(error)
-    print(report.score_table(verdicts).round(1).to_string())
-    for outcome, count in evaluation.summary(verdicts)["outcomes"].items():
+    from helpers import report  # pandas and matplotlib: after the errors that need neither
+
+    print(report.score_table(evaluation.alone(verdicts)).round(1).to_string())
+    for outcome, count in Counter(one.outcome for one in verdicts).most_common():
         print(f"{count:6,}  {outcome}")
+    print("\n".join(report.weak_lines(verdicts, differing(golds, options.db))))
     print(f"Verdicts: {options.out}")
+    return DONE
+
+
+def compare_predictions(options: argparse.Namespace) -> int:
+    """Judge two files of predictions and print where they differ."""
+    try:
+        golds, first = judged(options, options.pred)
+        _, second = judged(options, options.pred_b)
+    except REFUSALS as error:
+        return refuse(error)
+    from helpers import report, scores
+
+    names = (options.pred.stem, options.pred_b.stem) if options.pred.stem != options.pred_b.stem else ("A", "B")
+    groups = {
+        "hardness": None,
+        "SQL feature": [scores.features(one.query) for one in golds],
+        "database": [[one.db_id] for one in golds],
+    }
+    for title, labels in groups.items():
+        print(f"By {title}:\n{report.compare_table(first, second, labels, names).to_string()}\n")
+    print(f"By outcome:\n{report.outcome_table(first, second, names).to_string()}\n")
+    print(report.difference_sentence(scores.paired_difference(first, second), names))
+    for name, places in zip(reversed(names), scores.flipped(first, second), strict=True):
+        print(f"Right in {name} alone, by number: {report.numbers(places, limit=len(places)) or 'none'}")
+    print("\n".join(report.weak_lines(second, differing(golds, options.db))))
+    if options.plot:
+        tables = report.score_table(second), report.score_table(first)
+        report.save_plot(report.plot_scores(*tables, "Execution accuracy", names), options.plot)
+        print(f"Plot: {options.plot}")
+    return DONE
+
+
+def judged(options: argparse.Namespace, pred: Path) -> tuple[list[predictions.Gold], list[evaluation.Verdict]]:
+    """The gold queries and the verdicts on one file of predictions."""
+    if not options.db.is_dir():
+        raise FileNotFoundError(f"--db {options.db} is not a folder")
+    return evaluation.judge_files(
+        options.gold,
+        pred,
+        options.db,
+        options.tables,
+        field=options.field,
+        official_quirks=options.official_quirks,
+        progress=f"judging {pred.name}",
+    )
+
+
+def differing(golds: list[predictions.Gold], db: Path) -> list[int]:
+    """Places of the questions about data that is known to differ from the release's."""
+    databases = {db_id: spider.find_database(db, db_id) for db_id in {one.db_id for one in golds}}
+    return spider.differing([(one.query, one.db_id) for one in golds], databases)
+
+
+def make_neighbours(options: argparse.Namespace) -> int:
+    """Write databases with altered copies into a new folder."""
+    try:
+        if options.out.exists():
+            raise FileExistsError(f"--out {options.out} exists: name a new folder")
+        if not options.db.is_dir():
+            raise FileNotFoundError(f"--db {options.db} is not a folder")
+        known = options.gold and {one.db_id for one in predictions.read_gold(options.gold)}
+        databases = {db_id: path for db_id, path in spider.find_databases(options.db).items() if not known or db_id in known}
+        if not databases:
+            raise FileNotFoundError(f"{options.db} has no database that was asked for (<db_id>/<db_id>.sqlite)")
+        left_out = neighbours.write_all(databases, options.out)
+    except REFUSALS as error:
+        return refuse(error)
+    print(f"{len(databases) - len(left_out):,} databases with {neighbours.COPIES} altered copies each: {options.out}")
+    for reason in left_out:
+        print(f"without copies: {reason}")
     return DONE
 
 

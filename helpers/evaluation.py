@@ -1,21 +1,26 @@
-"""Predictions -> verdicts and scores. Nothing here needs torch: any system's predictions can be judged."""
+"""Predictions -> verdicts. Nothing here needs torch: any system's predictions can be judged."""
 
 from __future__ import annotations
 
 import functools
-import itertools
 import json
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from math import sqrt
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from helpers import execution, spider
-from helpers.hardness import LEVELS, hardness
+from helpers import exact_match, execution, official, predictions, schema, spider
+from helpers.gold_cache import GoldCache
+from helpers.hardness import hardness, parse
 from helpers.progress import tqdm
+from helpers.ties import is_tied
 
-RESAMPLES = 10_000
+PARSED_CHARACTERS = 10_000  # of a prediction; no query of a data set comes near, and parsing has no deadline
+NO_ROWS = "gold returns no rows"
+TIED = "gold leaves ties open"
+WRONG_ON_A_COPY = "wrong on a copy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,36 +28,242 @@ class Verdict:
     """What the judge says of one prediction.
 
     Attributes:
-        exec: 1 if it gives the gold query's result, else 0.
-        exact: exact set match; None, for this judge does not decide it yet.
-        outcome: "correct", "wrong result", "gold does not run", or why the prediction did not run (execution.Result).
-        error: the database's words, where there was an error.
+        exec: 1 if it gives the gold query's result on every copy of the database, else 0.
+        exact: 1 if it asks for the same things, clause by clause (`exact_match`), and SQLite can run it, else 0.
+        outcome: "correct", "wrong result", WRONG_ON_A_COPY, "gold does not run", or why the prediction did not
+            run (execution.Result).
+        error: the database's words, where there was an error; on which copy of the database the result differs.
+        note: what makes this question a weak one (NO_ROWS, TIED).
     """
 
     exec: int
-    exact: int | None = None
+    exact: int
     hardness: str
     outcome: str
     error: str | None = None
+    note: str | None = None
 
 
-# ---- one prediction
+@dataclass(frozen=True, kw_only=True)
+class Executed:
+    """What running a prediction beside its gold query showed; attributes as in Verdict."""
+
+    outcome: str
+    error: str | None = None
+    note: str | None = None
 
 
-def judge(sandbox: execution.Sandbox, database: Path, *, gold: str, prediction: str) -> Verdict:
-    """Run gold and prediction on one database and compare the results."""
-    return verdict(gold, sandbox.execute(database, gold), sandbox.execute(database, prediction))
+class Judge:
+    """Runs gold and predictions in one sandbox, and compares; use it in a `with` block.
+
+    Args:
+        databases: the SQLite file of each db_id. Other SQLite files in a folder of its name are copies, and all must agree:
+            with the test-suite databases there, EX is test-suite accuracy (Zhong et al., EMNLP 2020).
+        tables: schemas from tables.json, for foreign keys that the SQLite files do not declare.
+        official_quirks: judge as the official evaluator does, its faults included.
+    """
+
+    def __init__(
+        self,
+        databases: Mapping[str, Path],
+        tables: Mapping[str, schema.Schema] | None = None,
+        *,
+        official_quirks: bool = False,
+        limits: execution.Limits | None = None,
+    ) -> None:
+        self.databases = databases
+        self.tables = tables or {}
+        self.quirks = official_quirks
+        self.sandbox = execution.Sandbox(limits)
+        self.cache = GoldCache()
+        self.copies = functools.cache(lambda db_id: copies(databases[db_id]))
+        self.names = functools.cache(self._names)
+        self._run_gold = functools.lru_cache(maxsize=4)(self._cached)  # neighbours share gold; few, for one may take 64 MiB
+        self._stopping = threading.Event()
+
+    def __enter__(self) -> Judge:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stopping.set()
+        self.sandbox.close()
+        self.cache.__exit__()
+
+    def execute(self, gold: str, db_id: str, prediction: str) -> Executed:
+        """Run both on each copy of the database, up to the first that tells them apart."""
+        if self.quirks:
+            gold, prediction = official.as_executed(gold), official.as_executed(official.as_read(prediction))
+        ordered = is_ordered(gold, by_text=self.quirks)
+        note = None
+        for number, database in enumerate(self.copies(db_id)):
+            if self._stopping.is_set():
+                break
+            expected = self._run_gold(database, gold)
+            if not expected.ok:
+                return Executed(outcome="gold does not run", error=expected.error)
+            if ordered and not self.quirks and is_tied(gold, expected, functools.partial(self._run_gold, database)):
+                if number:
+                    continue  # an altered copy on which gold itself is left to chance says nothing
+                note = TIED
+            note = note or (None if number or expected.rows else NO_ROWS)
+            found = self.sandbox.execute(database, prediction)
+            if not found.ok and not (self.quirks and found.outcome == "empty"):
+                return Executed(outcome=found.outcome, error=found.error, note=note)
+            same = same_result(expected.rows, found.rows, ordered=ordered)
+            if self.quirks and same:
+                same = official.mixed_numbers_agree(expected.rows, found.rows, ordered=ordered)
+            if not same and number:
+                return Executed(outcome=WRONG_ON_A_COPY, error=f"on {database.name}", note=note)
+            if not same:
+                return Executed(outcome="wrong result", note=note)
+        return Executed(outcome="correct", note=note)
+
+    def verdict(self, gold: str, db_id: str, prediction: str, executed: Executed) -> Verdict:
+        """The verdict on a prediction that was executed."""
+        correct = executed.outcome == "correct"
+        exact = self._matches(gold, db_id, prediction, executed)
+        return Verdict(exec=int(correct), exact=int(exact), hardness=hardness(gold), **asdict(executed))
+
+    def _matches(self, gold: str, db_id: str, prediction: str, executed: Executed) -> bool:
+        if len(prediction) > PARSED_CHARACTERS:
+            return False
+        if self.quirks:
+            try:
+                return official.matches(gold, official.as_read(prediction), self.names(db_id))
+            except ValueError:  # gold that the official parser cannot read
+                return False
+        ran = executed.outcome in ("correct", "wrong result", WRONG_ON_A_COPY, "timeout")
+        return ran and exact_match.matches(gold, prediction, self.names(db_id))
+
+    def _names(self, db_id: str) -> official.Names:
+        found = schema.read(self.databases[db_id])
+        return (official if self.quirks else exact_match).names(found, self.tables.get(db_id, found))
+
+    def _cached(self, database: Path, gold: str) -> execution.Result:
+        result = self.cache.get(database, gold)
+        if result is None:
+            result = self.sandbox.execute(database, gold)
+            self.cache.put(database, gold, result)
+        return result
 
 
-def verdict(gold: str, expected: execution.Result, found: execution.Result) -> Verdict:
-    """The verdict on a prediction whose result is known."""
-    level = hardness(gold)
-    if not expected.ok:
-        return Verdict(exec=0, hardness=level, outcome="gold does not run", error=expected.error)
-    if not found.ok:
-        return Verdict(exec=0, hardness=level, outcome=found.outcome, error=found.error)
-    same = same_result(expected.rows, found.rows, ordered="order by" in gold.lower())
-    return Verdict(exec=int(same), hardness=level, outcome="correct" if same else "wrong result")
+def judge_all(
+    golds: Sequence[tuple[str, str]],
+    predictions: Sequence[str],
+    databases: Mapping[str, Path],
+    tables: Mapping[str, schema.Schema] | None = None,
+    *,
+    official_quirks: bool = False,
+    limits: execution.Limits | None = None,
+    progress: str = "judging",
+) -> list[Verdict]:
+    """A verdict a prediction.
+
+    Args:
+        golds: (gold SQL, db_id) pairs.
+        predictions: SQL, in the order of `golds`; '' where the system gave none.
+        databases, tables, official_quirks: as in Judge.
+        progress: title of the progress bar; '' shows none.
+
+    Raises:
+        ValueError: the numbers of golds and predictions differ, or a database is not there or has changes beside it.
+    """
+    if len(golds) != len(predictions):
+        raise ValueError(
+            f"There are {len(golds):,} gold queries and {len(predictions):,} predictions: there must be one prediction a question"
+        )
+    missing = sorted({db_id for _, db_id in golds if db_id not in databases})
+    if missing:
+        raise ValueError(f"There is no database for {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}")
+    for db_id in {db_id for _, db_id in golds}:
+        schema.refuse_open_changes(databases[db_id])
+    rows = [(gold, db_id, prediction) for (gold, db_id), prediction in zip(golds, predictions, strict=True)]
+    judge = Judge(databases, tables, official_quirks=official_quirks, limits=limits)
+    # SQLite works in a process of its own: while it does, this thread parses.
+    with ThreadPoolExecutor(max_workers=1) as waiting:
+        try:
+            with judge:
+                executed = waiting.map(lambda row: judge.execute(*row), rows)
+                pairs = zip(rows, executed, strict=True)
+                return [
+                    judge.verdict(*row, one)
+                    for row, one in tqdm(pairs, total=len(rows), desc=progress, unit="question", disable=not progress)
+                ]
+        except BaseException:  # a stop button: what was not begun is not begun any more
+            waiting.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def judge_files(
+    gold: Path,
+    pred: Path,
+    db: Path,
+    tables: Path | None = None,
+    *,
+    field: str | None = None,
+    official_quirks: bool = False,
+    progress: str = "judging",
+) -> tuple[list[predictions.Gold], list[Verdict]]:
+    """Judge a file of predictions against a file of gold queries.
+
+    Args:
+        db: folder with `<db_id>/<db_id>.sqlite`, or all of `database/` within.
+        tables: tables.json; without it the foreign keys are those that the SQLite files declare.
+        field: of a prediction in JSON.
+
+    Raises:
+        spider.BadData, ValueError: a file cannot be read, counts differ, a database is missing; naming file and line.
+    """
+    golds = predictions.read_gold(gold)
+    texts = predictions.read_predictions(pred, field=field)
+    while len(texts) > len(golds) and not texts[-1]:
+        texts.pop()  # blank lines at the end of the file
+    if len(golds) != len(texts):
+        raise ValueError(
+            f"{gold} has {len(golds):,} questions and {pred} {len(texts):,} predictions: there must be one a question"
+        )
+    databases = {one.db_id: path for one in golds if (path := spider.find_database(db, one.db_id))}
+    missing = next((one for one in golds if one.db_id not in databases), None)
+    if missing:
+        raise ValueError(f"{gold}, {missing.place}: no database for {missing.db_id} under {db}")
+    verdicts = judge_all(
+        [(one.query, one.db_id) for one in golds],
+        texts if official_quirks else [predictions.clean(text, one.db_id) for text, one in zip(texts, golds, strict=True)],
+        databases,
+        spider.read_tables(tables) if tables else None,
+        official_quirks=official_quirks,
+        progress=progress,
+    )
+    return golds, verdicts
+
+
+def write_verdicts(verdicts: Sequence[Verdict], out: Path) -> None:
+    """Write verdicts as a JSON list, one object a prediction."""
+    from helpers.runs import write_text
+
+    write_text(out, json.dumps([asdict(one) for one in verdicts], indent=1) + "\n")
+
+
+def alone(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """The verdicts as they would be on each database itself, without its copies."""
+    return [replace(one, exec=1, outcome="correct", error=None) if one.outcome == WRONG_ON_A_COPY else one for one in verdicts]
+
+
+def copies(database: Path) -> list[Path]:
+    """The SQLite files that a verdict rests on: the database first, then all others in its folder, if the folder has its name."""
+    if database.parent.name != database.stem:
+        return [database]
+    return [database, *sorted(path for path in database.parent.glob("*.sqlite") if path != database)]
+
+
+def is_ordered(gold: str, *, by_text: bool = False) -> bool:
+    """Whether the order of rows counts: gold's outermost query has ORDER BY.
+
+    Args:
+        by_text: an ORDER BY anywhere will do, as the official code has it.
+    """
+    tree = None if by_text or "order" not in gold.lower() else parse(gold)
+    return "order by" in gold.lower() if tree is None else tree.args.get("order") is not None
 
 
 def same_result(expected: Sequence[tuple], found: Sequence[tuple], *, ordered: bool) -> bool:
@@ -86,195 +297,3 @@ def columns_match(wanted: list[tuple], columns: list[tuple], chosen: tuple[tuple
         Counter(zip(*chosen, column, strict=True)) == rows and columns_match(wanted, columns, (*chosen, column))
         for column in left
     )
-
-
-# ---- many predictions
-
-
-def judge_all(
-    golds: Sequence[tuple[str, str]],
-    predictions: Sequence[str],
-    databases: Mapping[str, Path],
-    *,
-    limits: execution.Limits | None = None,
-    progress: str = "judging",
-) -> list[Verdict]:
-    """A verdict a prediction.
-
-    Args:
-        golds: (gold SQL, db_id) pairs.
-        predictions: SQL, in the order of `golds`; '' where the system gave none.
-        databases: the SQLite file of each db_id.
-        progress: title of the progress bar; '' shows none.
-
-    Raises:
-        ValueError: the numbers of golds and predictions differ, or a database is not there.
-    """
-    if len(golds) != len(predictions):
-        raise ValueError(
-            f"There are {len(golds):,} gold queries and {len(predictions):,} predictions: there must be one prediction a question"
-        )
-    missing = sorted({db_id for _, db_id in golds if db_id not in databases})
-    if missing:
-        raise ValueError(f"There is no database for {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}")
-    verdicts = []
-    with execution.Sandbox(limits) as sandbox:
-
-        @functools.lru_cache(maxsize=4)  # neighbours share gold queries; a few only, for a result may take 100 MiB
-        def run(db_id: str, sql: str) -> execution.Result:
-            return sandbox.execute(databases[db_id], sql)
-
-        pairs = zip(golds, predictions, strict=True)
-        for (gold, db_id), prediction in tqdm(pairs, total=len(golds), desc=progress, unit="question", disable=not progress):
-            verdicts.append(verdict(gold, run(db_id, gold), run(db_id, prediction)))
-    return verdicts
-
-
-def read_gold(path: Path) -> list[tuple[str, str]]:
-    """(gold SQL, db_id) pairs of a JSON, JSONL or CSV file of Spider's fields, or of official text, `SQL<tab>db_id` a line.
-
-    Raises:
-        spider.BadData: naming the line that is wrong.
-    """
-    if path.suffix in (".json", ".jsonl", ".csv"):
-        pairs = []
-        for place, row in spider.read_rows(path):
-            for field in ("query", "db_id"):
-                if not isinstance(row[field], str) or not row[field].strip():
-                    raise spider.BadData(f"{path}, {place}: no {field}")
-            pairs.append((row["query"], row["db_id"]))
-        return pairs
-    pairs = []
-    for number, line in enumerate(read_lines(path), 1):
-        sql, tab, db_id = line.rpartition("\t")
-        if not tab or not sql.strip() or not db_id.strip():
-            raise spider.BadData(f"{path}, line {number}: expected SQL, a tab and a db_id, found {line[:60]!r}")
-        pairs.append((sql.strip(), db_id.strip()))
-    return pairs
-
-
-def read_lines(path: Path) -> list[str]:
-    """The lines of a text file; the line end of the last one starts no further line.
-
-    Raises:
-        spider.BadData: the file is not there or not UTF-8 text.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise spider.BadData(f"{path} cannot be read: {error}") from error
-    return text.removesuffix("\n").split("\n") if text else []
-
-
-def judge_files(gold: Path, pred: Path, db: Path, out: Path) -> list[Verdict]:
-    """Judge a file of predictions, one SQL a line in the order of gold, and write the verdicts as a JSON list.
-
-    Raises:
-        spider.BadData, ValueError: a file cannot be read, counts differ, a database is missing.
-    """
-    from helpers.runs import write_text
-
-    golds, predictions = read_gold(gold), [line.strip() for line in read_lines(pred)]
-    while len(predictions) > len(golds) and not predictions[-1]:
-        predictions.pop()  # blank lines at the end of the file
-    if len(golds) != len(predictions):
-        raise ValueError(
-            f"{gold} has {len(golds):,} questions and {pred} {len(predictions):,} lines: there must be one line a question"
-        )
-    databases = {db_id: path for _, db_id in golds if (path := spider.find_database(db, db_id))}
-    verdicts = judge_all(golds, predictions, databases)
-    write_text(out, json.dumps([asdict(one) for one in verdicts], indent=1) + "\n")
-    return verdicts
-
-
-# ---- scores
-
-
-def score(verdicts: Sequence[Verdict]) -> dict[str, float]:
-    """EX in percent with its 95 % interval (Wilson), and the number of questions."""
-    correct = sum(one.exec for one in verdicts)
-    low, high = wilson_interval(correct, len(verdicts))
-    return {"questions": len(verdicts), "ex": 100 * correct / len(verdicts), "ex_low": 100 * low, "ex_high": 100 * high}
-
-
-def summary(verdicts: Sequence[Verdict]) -> dict:
-    """What record.json keeps of one system: EX in percent with its interval, in all and by hardness, and counts by outcome."""
-    levels = {level: [one for one in verdicts if one.hardness == level] for level in LEVELS}
-    rounded = {key: round(value, 4) for key, value in score(verdicts).items()}
-    return rounded | {
-        "em": None,
-        "by_hardness": {level: {k: round(v, 4) for k, v in score(some).items()} for level, some in levels.items() if some},
-        "outcomes": dict(Counter(one.outcome for one in verdicts).most_common()),
-    }
-
-
-def wilson_interval(correct: int, total: int, *, z: float = 1.96) -> tuple[float, float]:
-    """Bound the true share of right answers, given how many of a sample were right.
-
-    Unlike the plain normal approximation it keeps a width where none or all are right.
-
-    Args:
-        correct: how many were right, 0 to total.
-        total: how many there were, at least 1.
-        z: half-width in standard deviations; 1.96 covers about 95 %.
-
-    Returns:
-        (low, high), shares between 0 and 1.
-
-    Raises:
-        ValueError: the counts cannot be those of one sample.
-
-    Source: E. B. Wilson, JASA 22 (1927), 209-212.
-    """
-    if total < 1 or not 0 <= correct <= total:
-        raise ValueError(f"need 0 <= correct <= total and total >= 1, got correct={correct}, total={total}")
-    share = correct / total
-    scale = 1 + z * z / total
-    centre = (share + z * z / (2 * total)) / scale
-    half = z / scale * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def paired_difference(base: Sequence[Verdict], tuned: Sequence[Verdict], *, seed: int = 0) -> dict[str, float]:
-    """Tuned minus base in EX points, with a 95 % interval by a paired bootstrap over questions.
-
-    Questions are drawn with replacement, each with both its verdicts, 10,000 times; the interval holds the middle 95 % of the
-    differences. One that holds 0 means that the questions at hand do not show which is better.
-
-    Returns:
-        difference, low, high: in percentage points; gained, lost: questions that flipped each way.
-
-    Raises:
-        ValueError: the two do not judge the same number of questions, or none.
-
-    Source: B. Efron, R. Tibshirani, An Introduction to the Bootstrap (1993), chapter 13; P. Koehn, EMNLP 2004 (paired).
-    """
-    import numpy as np
-
-    if len(base) != len(tuned) or not base:
-        raise ValueError(f"need two verdicts on each question, got {len(base)} and {len(tuned)}")
-    gains = np.array([after.exec - before.exec for before, after in zip(base, tuned, strict=True)])
-    gained, lost = int((gains == 1).sum()), int((gains == -1).sum())
-    total = len(gains)
-    # Drawing questions is drawing how many of the three kinds come: gained, lost, unchanged.
-    draws = np.random.default_rng(seed).multinomial(
-        total, [gained / total, lost / total, 1 - (gained + lost) / total], size=RESAMPLES
-    )
-    low, high = np.percentile(100 * (draws[:, 0] - draws[:, 1]) / total, [2.5, 97.5])
-    return {
-        "difference": 100 * float(gains.mean()),
-        "low": float(low),
-        "high": float(high),
-        "gained": gained,
-        "lost": lost,
-    }
-
-
-def failures(verdicts: Sequence[Verdict], limit: int = 3) -> list[int]:
-    """Places of some wrong predictions, one of each outcome in turn."""
-    by_outcome: dict[str, list[int]] = {}
-    for place, one in enumerate(verdicts):
-        if not one.exec:
-            by_outcome.setdefault(one.outcome, []).append(place)
-    turns = itertools.zip_longest(*by_outcome.values())
-    return [place for turn in turns for place in turn if place is not None][:limit]

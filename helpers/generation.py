@@ -1,44 +1,18 @@
-"""A tuned model -> SQL: batched answers, and the one rule by which SQL is taken out of them."""
+"""A tuned model -> SQL: answers in batches, kept in the run folder."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from helpers import models, prompts
 from helpers.config import RunConfig
+from helpers.predictions import extract_sql
 from helpers.progress import tqdm
 from helpers.runs import Run
-
-FENCE = re.compile(r"```[\w-]*\n?(.*?)(?:```|$)", re.DOTALL)
-START = re.compile(r"\b(?:SELECT\b|WITH\s+(?:RECURSIVE\s+)?\w+\s*(?:\([^)]*\)\s*)?AS\s*\()", re.IGNORECASE)
-PIECES = re.compile(r"""'[^']*'|"[^"]*"|(?P<gap>(?:\s|--[^\n]*|/\*.*?\*/)+)|(?P<end>;|```)|.""", re.DOTALL)
-BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
-
-
-def extract_sql(answer: str) -> str:
-    """The one SQL statement in a model's answer, on one line; '' if there is none.
-
-    The rule: in an answer that does not begin with SQL, look into the first code fence that holds SQL, or else into the whole
-    answer. Take what begins at the first SELECT (or `WITH name AS (`) and goes up to the first semicolon, blank line or fence
-    outside of quotes, white space and comments folded.
-    """
-    text = answer
-    if not START.match(answer.lstrip()):
-        text = next((fence[1] for fence in FENCE.finditer(answer) if START.search(fence[1])), answer)
-    begin = START.search(text)
-    if begin is None:
-        return ""
-    kept = [" ".join(begin[0].split())]
-    for piece in PIECES.finditer(text, begin.end()):
-        if piece["end"] or (piece["gap"] and BLANK_LINE.search(piece["gap"])):
-            break
-        kept.append(" " if piece["gap"] else piece[0])
-    return re.sub(r"[\r\n]+", " ", "".join(kept)).strip()
 
 
 def predict(

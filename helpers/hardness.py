@@ -11,6 +11,15 @@ LEVELS = ("easy", "medium", "hard", "extra")
 SET_OPERATIONS = (exp.Union, exp.Intersect, exp.Except)
 
 
+@functools.lru_cache(maxsize=16)
+def parse(sql: str) -> exp.Expression | None:
+    """The syntax tree of one SQLite query; None for what sqlglot cannot read, or what is nested deeper than Python's stack."""
+    try:
+        return sqlglot.parse_one(sql, dialect="sqlite")
+    except (sqlglot.errors.SqlglotError, RecursionError):
+        return None
+
+
 @functools.cache
 def hardness(sql: str) -> str:
     """The official hardness of a gold query.
@@ -24,9 +33,10 @@ def hardness(sql: str) -> str:
 
     Source: `Evaluator.eval_hardness` in taoyds/test-suite-sql-eval, evaluation.py.
     """
+    tree = parse(sql)
     try:
-        return hardness_of_tree(sqlglot.parse_one(sql, dialect="sqlite"))
-    except (sqlglot.errors.SqlglotError, RecursionError):
+        return hardness_of_tree(tree) if tree else "extra"
+    except RecursionError:
         return "extra"
 
 

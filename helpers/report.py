@@ -15,13 +15,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from helpers import execution
-from helpers.evaluation import Verdict, paired_difference, score, summary
+from helpers.evaluation import NO_ROWS, TIED, WRONG_ON_A_COPY, Verdict, alone
 from helpers.hardness import LEVELS
 from helpers.prompts import Row
 from helpers.runs import Run, write_text
+from helpers.scores import paired_difference, score, summary
 from helpers.spider import Example
 
 SHOWN_ROWS = 5
+BEFORE_AFTER = ("before training", "after training")
 
 
 # ---- tables
@@ -34,43 +36,110 @@ def result_table(result: execution.Result, limit: int = 10) -> pd.DataFrame:
     return pd.DataFrame([list(row) for row in result.rows[:limit]], columns=list(result.columns) or None, dtype=object)
 
 
-def score_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """One row a hardness level and one for all: examples, EX in percent, its 95 % interval."""
-    groups = {level: [one for one in verdicts if one.hardness == level] for level in LEVELS} | {"all": list(verdicts)}
-    rows = {name: score(some) for name, some in groups.items() if some}
-    table = pd.DataFrame(rows).T.rename(columns={"questions": "examples", "ex": "EX %", "ex_low": "low %", "ex_high": "high %"})
-    return table.astype({"examples": int})
+def score_table(verdicts: Sequence[Verdict], labels: Sequence[Sequence[str]] | None = None) -> pd.DataFrame:
+    """One row a group and one for all: examples, EX in percent, its 95 % interval, EM in percent.
+
+    Args:
+        labels: the groups that each question is in; without them, its hardness.
+    """
+    rows = {name: score(some) for name, some in grouped(verdicts, labels).items() if some}
+    names = {"questions": "examples", "ex": "EX %", "ex_low": "low %", "ex_high": "high %", "em": "EM %"}
+    return pd.DataFrame(rows).T.rename(columns=names).astype({"examples": int})
 
 
-def compare_table(base: Sequence[Verdict], tuned: Sequence[Verdict]) -> pd.DataFrame:
-    """EX of base and tuned by hardness, each with its 95 % interval, as text."""
-    tables = {"before training": score_table(base), "after training": score_table(tuned)}
-    columns: dict[str, Any] = {"questions": tables["after training"]["examples"]}
-    for name, table in tables.items():
+def grouped(verdicts: Sequence[Verdict], labels: Sequence[Sequence[str]] | None = None) -> dict[str, list[Verdict]]:
+    """Verdicts by label, the largest group first (levels of hardness in their own order), and all of them."""
+    given = [[one.hardness] for one in verdicts] if labels is None else labels
+    counts = Counter(label for some in given for label in some)
+    order = LEVELS if labels is None else [label for label, _ in counts.most_common()]
+    groups = {label: [one for one, some in zip(verdicts, given, strict=True) if label in some] for label in order}
+    return groups | {"all": list(verdicts)}
+
+
+def compare_table(
+    base: Sequence[Verdict],
+    tuned: Sequence[Verdict],
+    labels: Sequence[Sequence[str]] | None = None,
+    names: tuple[str, str] = BEFORE_AFTER,
+) -> pd.DataFrame:
+    """EX of two systems by group, each with its 95 % interval, and EM, as text.
+
+    Args:
+        labels: as in `score_table`.
+        names: what the columns call the two.
+    """
+    tables = [score_table(one, labels) for one in (base, tuned)]
+    columns: dict[str, Any] = {"questions": tables[1]["examples"]}
+    for name, table in zip(names, tables, strict=True):
         columns[f"EX % {name}"] = [f"{row['EX %']:.1f} ({row['low %']:.1f}-{row['high %']:.1f})" for _, row in table.iterrows()]
+    for name, table in zip(names, tables, strict=True):
+        columns[f"EM % {name}"] = [f"{value:.1f}" for value in table["EM %"]]
     return pd.DataFrame(columns)
 
 
-def difference_sentence(paired: Mapping[str, float]) -> str:
+def difference_sentence(paired: Mapping[str, float], names: tuple[str, str] = ("base", "tuned")) -> str:
     """The paired difference in one sentence, with what it means."""
+    before, after = names
     if paired["low"] <= 0 <= paired["high"]:
         meaning = "the interval holds 0: these questions do not show which is better"
     else:
-        meaning = f"the interval excludes 0: training {'helped' if paired['low'] > 0 else 'hurt'}"
+        meaning = f"the interval excludes 0: {after} is {'better' if paired['low'] > 0 else 'worse'}"
+    flips = f"{paired['gained']} questions gained, {paired['lost']} lost; McNemar's p = {paired['p_value']:.2g}"
     return (
-        f"tuned minus base: {paired['difference']:+.1f} points of EX, 95 % interval {paired['low']:+.1f} to {paired['high']:+.1f}"
-        f" ({paired['gained']} questions gained, {paired['lost']} lost); {meaning}"
+        f"{after} minus {before}: {paired['difference']:+.1f} points of EX, 95 % interval {paired['low']:+.1f} to"
+        f" {paired['high']:+.1f} ({flips}); {meaning}"
     )
 
 
-def outcome_table(base: Sequence[Verdict], tuned: Sequence[Verdict]) -> pd.DataFrame:
-    """Counts by outcome, before and after training, the most frequent after training first."""
-    counts = {
-        "before training": Counter(one.outcome for one in base),
-        "after training": Counter(one.outcome for one in tuned),
-    }
-    table = pd.DataFrame(counts).fillna(0).astype(int)
-    return table.sort_values("after training", ascending=False)
+def weak_lines(verdicts: Sequence[Verdict], differing: Sequence[int] = ()) -> list[str]:
+    """What a reader of the scores must know of the questions: those whose gold says little, by number, and what copies change.
+
+    Args:
+        differing: places of questions about data that is known to differ from the release's.
+    """
+    lines = []
+    failing = [place for place, one in enumerate(verdicts) if one.outcome == "gold does not run"]
+    for words, places in [
+        ("gold does not run, which counts as wrong", failing),
+        *((note, [place for place, one in enumerate(verdicts) if one.note == note]) for note in (NO_ROWS, TIED)),
+    ]:
+        if places:
+            lines.append(f"{len(places):,} questions: {words} ({numbers(places)})")
+    plain = alone(verdicts)
+    if differing:
+        rest = score([one for place, one in enumerate(plain) if place not in set(differing)])
+        lines.append(
+            f"{len(differing):,} questions: their data is known to differ from the release's ({numbers(differing)});"
+            f" EX without them {rest['ex']:.1f} ({rest['ex_low']:.1f}-{rest['ex_high']:.1f})"
+        )
+    caught = [place for place, one in enumerate(verdicts) if one.outcome == WRONG_ON_A_COPY]
+    if caught:
+        lines.append(
+            f"{len(caught):,} predictions are right on the database and wrong on an altered copy of it ({numbers(caught)}):"
+            f" EX {score(plain)['ex']:.1f}, on copies too {score(verdicts)['ex']:.1f}"
+        )
+    return lines
+
+
+def numbers(places: Sequence[int], limit: int = 12) -> str:
+    """The first question numbers of some, counted from 0 as in dev.json."""
+    return ", ".join(map(str, places[:limit])) + (", …" if len(places) > limit else "")
+
+
+def outcome_table(base: Sequence[Verdict], tuned: Sequence[Verdict], names: tuple[str, str] = BEFORE_AFTER) -> pd.DataFrame:
+    """Counts of two systems by outcome, the most frequent of the second first."""
+    counts = {name: Counter(one.outcome for one in some) for name, some in zip(names, (base, tuned), strict=True)}
+    return pd.DataFrame(counts).fillna(0).astype(int).sort_values(names[1], ascending=False)
+
+
+def flip_table(places: Sequence[int], limit: int = 5, **columns: Sequence[str]) -> pd.DataFrame:
+    """Some of the questions that flipped: a row a question, by its number.
+
+    Args:
+        columns: texts of all questions by the column's title.
+    """
+    table = pd.DataFrame({name.replace("_", " "): [texts[place] for place in places[:limit]] for name, texts in columns.items()})
+    return table.set_index(pd.Index(places[:limit], name="question no."))
 
 
 def write_evaluation(
@@ -82,11 +151,13 @@ def write_evaluation(
     tuned: Sequence[Verdict],
     *,
     seconds: float,
+    differing: Sequence[int] = (),
 ) -> None:
     """Keep an evaluation in the run folder: predictions and verdicts of both systems, the scores as text, and in record.json.
 
     Args:
         seconds: what the tuned model's answers took.
+        differing: places of questions about data that is known to differ from the release's.
     """
     for name, predictions in (("predictions", tuned_sql), ("predictions_base", base_sql)):
         run.write_text(f"evaluation/{name}.txt", "".join(f"{sql}\n" for sql in predictions))
@@ -98,21 +169,27 @@ def write_evaluation(
             for example, sql_0, verdict_0, sql_1, verdict_1 in rows
         ],
     )
-    paired = paired_difference(base, tuned)
     note = run.record().get("data_note")
-    lines = [compare_table(base, tuned).to_string(), "", difference_sentence(paired), *([f"Note: {note}"] if note else [])]
-    run.write_text("evaluation/scores.txt", "\n".join(lines) + "\n")
-    run.add_to_record(
-        evaluation={
-            "questions": len(examples),
-            "seen_databases": sum(example.seen for example in examples),
-            "decoding": "greedy",
-            "seconds": round(seconds, 1),
-            "base": summary(base),
-            "tuned": summary(tuned),
-            "difference": {name: round(value, 2) for name, value in paired.items()},
-        }
-    )
+    run.write_text("evaluation/scores.txt", scores_text(base, tuned, differing, note))
+    decoding = {"questions": len(examples), "seen_databases": sum(example.seen for example in examples), "decoding": "greedy"}
+    run.add_to_record(evaluation=decoding | {"seconds": round(seconds, 1)} | scores_entries(base, tuned, differing))
+
+
+def scores_text(base: Sequence[Verdict], tuned: Sequence[Verdict], differing: Sequence[int], note: str | None) -> str:
+    """The scores as text: EX and EM by hardness, the paired difference, and what to know of the questions and the data."""
+    before, after = alone(base), alone(tuned)
+    lines = [compare_table(before, after).to_string(), "", difference_sentence(paired_difference(before, after))]
+    return "\n".join([*lines, *weak_lines(tuned, differing), *([f"Note: {note}"] if note else [])]) + "\n"
+
+
+def scores_entries(base: Sequence[Verdict], tuned: Sequence[Verdict], differing: Sequence[int]) -> dict[str, Any]:
+    """The scores as record.json keeps them."""
+    paired = paired_difference(alone(base), alone(tuned))
+    return {
+        "base": summary(base, differing),
+        "tuned": summary(tuned, differing),
+        "difference": {name: float(f"{value:.4g}") for name, value in paired.items()},
+    }
 
 
 # ---- text with markup
@@ -200,19 +277,19 @@ def plot_training(log: Sequence[Mapping[str, float]]) -> Axes:
     return upper
 
 
-def plot_scores(tuned: pd.DataFrame, base: pd.DataFrame, title: str) -> Axes:
-    """Bars with 95 % intervals for the tuned model, a diamond for the same model before training.
+def plot_scores(tuned: pd.DataFrame, base: pd.DataFrame, title: str, names: tuple[str, str] = BEFORE_AFTER) -> Axes:
+    """Bars with 95 % intervals for the tuned model (the second name), a diamond for the base (the first).
 
     Args:
-        tuned, base: tables of `score_table`.
+        tuned, base: tables of `score_table` with the same groups.
     """
     labels = [f"{level} (n={count:,})" for level, count in tuned["examples"].items()]
     # at 0 and 100 % the interval ends at the bar, give or take a rounding error that matplotlib would refuse
     spread = [(tuned["EX %"] - tuned["low %"]).clip(lower=0), (tuned["high %"] - tuned["EX %"]).clip(lower=0)]
     _, axes = plt.subplots(figsize=(6, 2.8), layout="constrained")
-    axes.barh(labels, tuned["EX %"], xerr=spread, capsize=3, color="#88aacc", label="after training")
+    axes.barh(labels, tuned["EX %"], xerr=spread, capsize=3, color="#88aacc", label=names[1])
     # a diamond, not cut at the frame: before training a score is often 0
-    axes.plot(base["EX %"], labels, "D", color="black", markersize=5, clip_on=False, label="before training")
+    axes.plot(base["EX %"], labels, "D", color="black", markersize=5, clip_on=False, label=names[0])
     axes.set(xlabel="execution accuracy (%)", xlim=(0, 100), title=title)
     axes.invert_yaxis()
     axes.legend(loc="best")

@@ -8,6 +8,8 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+OF_USERS = "name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"  # tables that are not SQLite's own
+
 
 class BadDatabase(ValueError):
     """A file that is no SQLite database, is damaged, or has no table."""
@@ -90,12 +92,53 @@ class Schema:
         }
 
 
+def from_spider(entry: dict) -> Schema:
+    """The schema of an entry of Spider's tables.json, which may know keys that the SQLite file does not declare.
+
+    Raises:
+        KeyError, IndexError, TypeError, ValueError: it is no such entry.
+    """
+    names, original = entry["table_names_original"], entry["column_names_original"]
+    primary = {at for key in entry["primary_keys"] for at in (key if isinstance(key, list) else [key])}
+    columns = [
+        Column(name=name, type=kind, primary_key=at in primary)
+        for at, ((_, name), kind) in enumerate(zip(original, entry["column_types"], strict=True))
+    ]
+    return Schema(
+        db_id=entry["db_id"],
+        tables=tuple(
+            Table(name=table, columns=tuple(columns[at] for at, (place, _) in enumerate(original) if place == number))
+            for number, table in enumerate(names)
+        ),
+        foreign_keys=tuple(
+            ForeignKey(
+                table=names[original[a][0]], column=original[a][1], to_table=names[original[b][0]], to_column=original[b][1]
+            )
+            for a, b in entry["foreign_keys"]
+        ),
+    )
+
+
 def spider_type(declared: str) -> str:
     """'number', 'time' or 'text' for a declared SQLite type."""
     declared = declared.lower()
     if any(word in declared for word in ("int", "real", "num", "dec", "float", "double")):
         return "number"
     return "time" if "date" in declared or "time" in declared else "text"
+
+
+def refuse_open_changes(database: Path) -> None:
+    """Refuse a database whose last changes lie in a file beside it, which is never looked at.
+
+    Raises:
+        BadDatabase: there are such changes.
+    """
+    journal = database.with_name(database.name + "-wal")
+    if journal.is_file() and journal.stat().st_size:
+        raise BadDatabase(
+            f"{database} has changes that lie beside it in {journal.name}: close the program that has it open, "
+            "or run `PRAGMA wal_checkpoint(TRUNCATE)` in it"
+        )
 
 
 @functools.lru_cache(maxsize=512)
@@ -105,20 +148,13 @@ def read(database: Path) -> Schema:
     Raises:
         BadDatabase: the file is missing, damaged, no SQLite database, or has no table.
     """
-    journal = database.with_name(database.name + "-wal")
-    if journal.is_file() and journal.stat().st_size:
-        raise BadDatabase(
-            f"{database} has changes that lie beside it in {journal.name}: close the program that has it open, "
-            "or run `PRAGMA wal_checkpoint(TRUNCATE)` in it"
-        )
+    refuse_open_changes(database)
     try:
         # Written so that a link that leads nowhere, or a column that its table lacks, is left out rather than believed.
         with contextlib.closing(sqlite3.connect(database.resolve().as_uri() + "?mode=ro&immutable=1", uri=True)) as connection:
             connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
             connection.execute("PRAGMA trusted_schema = 0")
-            query = (
-                "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY rowid"
-            )
+            query = f"SELECT name FROM sqlite_master WHERE type = 'table' AND {OF_USERS} ORDER BY rowid"
             names = [name for (name,) in connection.execute(query)]
             tables = tuple(read_table(connection, name) for name in names)
             keys = tuple(key for table in tables for key in read_keys(connection, table, tables))

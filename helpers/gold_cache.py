@@ -1,0 +1,73 @@
+"""Results of gold queries, kept between runs: they cost half of a judgement, and change only with the database."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import sqlite3
+from dataclasses import asdict
+from pathlib import Path
+
+from helpers import environment
+from helpers.execution import MIB, Result
+
+LARGEST = MIB  # characters of one result; gold that returns more is run again
+
+
+class GoldCache:
+    """A store of results by the content of the database, the query and SQLite's version; use it in a `with` block.
+
+    Where the course's cache folder cannot be written it stays empty, and queries run each time.
+    """
+
+    def __init__(self) -> None:
+        self._hashes: dict[Path, str] = {}
+        self._store: sqlite3.Connection | None = None
+        with contextlib.suppress(OSError, sqlite3.Error):
+            folder = environment.cache_dir()
+            folder.mkdir(parents=True, exist_ok=True)
+            store = sqlite3.connect(folder / "gold_results.sqlite", check_same_thread=False, timeout=1)
+            store.execute("CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, result TEXT) WITHOUT ROWID")
+            self._store = store
+
+    def __enter__(self) -> GoldCache:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._store is not None:
+            with contextlib.suppress(sqlite3.Error):  # another program holds it: what is new is lost, nothing else
+                self._store.commit()
+            self._store.close()
+
+    def get(self, database: Path, sql: str) -> Result | None:
+        """The kept result, if there is one."""
+        if self._store is None:
+            return None
+        try:
+            found = self._store.execute("SELECT result FROM results WHERE key = ?", (self._key(database, sql),)).fetchone()
+            return _result(found[0]) if found else None
+        except (sqlite3.Error, ValueError, TypeError, KeyError):  # a damaged store: the query is run
+            return None
+
+    def put(self, database: Path, sql: str, result: Result) -> None:
+        """Keep a result, if the query ran and it is not too large."""
+        if self._store is None or not result.ok or len(result.rows) > LARGEST // 8:
+            return
+        text = json.dumps(asdict(result), default=lambda value: {"base64": base64.b64encode(value).decode()})
+        if len(text) <= LARGEST:
+            with contextlib.suppress(sqlite3.Error):
+                self._store.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", (self._key(database, sql), text))
+
+    def _key(self, database: Path, sql: str) -> str:
+        if database not in self._hashes:
+            with open(database, "rb") as file:
+                self._hashes[database] = hashlib.file_digest(file, "sha256").hexdigest()
+        parts = [self._hashes[database], sqlite3.sqlite_version, sql]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _result(text: str) -> Result:
+    kept = json.loads(text, object_hook=lambda value: base64.b64decode(value["base64"]) if set(value) == {"base64"} else value)
+    return Result(**kept | {"columns": tuple(kept["columns"]), "rows": tuple(tuple(row) for row in kept["rows"])})

@@ -1,0 +1,223 @@
+"""Altered copies of a database, on which a prediction that was right by accident gives itself away.
+
+A small stand-in for the test suite of Zhong et al. (EMNLP 2020): rows are dropped and doubled and values exchanged between rows,
+while keys still lead where they led. What is right for every content of the tables stays right; `WHERE age > 20` for `>= 20`,
+or a forgotten join, does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import random
+import shutil
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from helpers import environment, schema
+from helpers.execution import MIB
+from helpers.progress import tqdm
+from helpers.runs import replaced_folder
+
+COPIES = 4
+DROPPED = DOUBLED = 0.2  # share of rows
+LARGEST = 64 * MIB  # of a database file: its rows are held in memory
+SECONDS = 60  # for one copy
+VERSION = 1  # of the rule; a change makes all copies anew
+DENIED = {sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_CREATE_VTABLE, sqlite3.SQLITE_DROP_VTABLE}
+
+
+@dataclass
+class Content:
+    """The rows of one table.
+
+    Attributes:
+        columns: names of the columns that hold values (generated ones do not).
+        linked: places of columns that keys use: primary keys, and both ends of foreign keys.
+        unique: places of columns in which no value occurs twice.
+    """
+
+    name: str
+    columns: list[str]
+    rows: list[list]
+    linked: set[int]
+    unique: set[int]
+
+    def place(self, column: str) -> int | None:
+        """Where a column stands."""
+        return next((at for at, name in enumerate(self.columns) if name.lower() == column.lower()), None)
+
+
+def cached(databases: Mapping[str, Path], *, progress: str = "altered copies") -> dict[str, Path]:
+    """Each database beside its copies in the course's cache, made where they are not there yet.
+
+    A database that cannot have copies (too large, or with virtual tables) stands for itself.
+    """
+    made = {}
+    for db_id, database in tqdm(databases.items(), desc=progress, unit="database", disable=not progress):
+        with open(database, "rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        folder = environment.cache_dir() / f"neighbours-{VERSION}" / content[:16]
+        try:
+            if not folder.is_dir():
+                with replaced_folder(folder) as target:
+                    make(db_id, database, target / db_id)
+            made[db_id] = folder / db_id / f"{db_id}.sqlite"
+        except schema.BadDatabase:
+            made[db_id] = database
+    return made
+
+
+def write_all(databases: Mapping[str, Path], folder: Path, *, progress: str = "altered copies") -> list[str]:
+    """Write databases with their copies into a folder, in the layout that the judge reads; whole or not at all.
+
+    Returns:
+        why a database has no copies, for each that has none.
+    """
+    left_out = []
+    with replaced_folder(folder) as target:
+        for db_id, database in tqdm(databases.items(), desc=progress, unit="database", disable=not progress):
+            try:
+                make(db_id, database, target / db_id)
+            except schema.BadDatabase as error:
+                left_out.append(str(error))
+    return left_out
+
+
+def make(db_id: str, database: Path, folder: Path, *, copies: int = COPIES) -> None:
+    """Write a database and altered copies of it into a folder of its own, always the same ones for the same content.
+
+    Raises:
+        schema.BadDatabase: it cannot be read, is too large, or has virtual tables.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(database, folder / f"{db_id}.sqlite")
+    if database.stat().st_size > LARGEST:
+        raise schema.BadDatabase(f"{database} is too large for altered copies: {LARGEST // MIB} MiB at most")
+    keys = schema.read(database).foreign_keys
+    for number in range(1, copies + 1):
+        copy = folder / f"{db_id}_neighbour_{number}.sqlite"
+        shutil.copyfile(database, copy)
+        try:
+            with contextlib.closing(connect(copy)) as connection, connection:
+                tables = read_contents(connection, keys)
+                alter(tables, keys, random.Random(f"{db_id} {number}"), exchanged=(number - 1) / copies)
+                for table in tables:
+                    write(connection, table)
+        except sqlite3.Error as error:
+            for path in folder.glob("*_neighbour_*"):
+                path.unlink()
+            raise schema.BadDatabase(f"{database} cannot be copied with changes: {error}") from error
+
+
+def connect(copy: Path) -> sqlite3.Connection:
+    """A connection that may write to a copy and reach nothing else; what the database would do by itself is taken out."""
+    connection = sqlite3.connect(copy)
+    connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
+    for pragma in ("trusted_schema = 0", "foreign_keys = 0", "journal_mode = memory", "synchronous = 0"):
+        connection.execute(f"PRAGMA {pragma}")
+    connection.set_authorizer(lambda action, *_: sqlite3.SQLITE_DENY if action in DENIED else sqlite3.SQLITE_OK)
+    deadline = time.monotonic() + SECONDS
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
+    for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        connection.execute(f"DROP TRIGGER {quoted(trigger)}")
+    return connection
+
+
+def quoted(name: str) -> str:
+    """A name in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def read_contents(connection: sqlite3.Connection, keys: Sequence[schema.ForeignKey]) -> list[Content]:
+    """All tables with their rows.
+
+    Raises:
+        sqlite3.Error: the file cannot be read, or has virtual tables.
+    """
+    tables = connection.execute(f"SELECT name, sql FROM sqlite_master WHERE type = 'table' AND {schema.OF_USERS}")
+    contents = []
+    for name, sql in tables.fetchall():
+        if sql.upper().startswith("CREATE VIRTUAL"):
+            raise sqlite3.NotSupportedError(f"{name} is a virtual table")
+        columns = connection.execute("SELECT name, pk FROM pragma_table_xinfo(?) WHERE hidden = 0", (name,)).fetchall()
+        listed = ", ".join(quoted(column) for column, _ in columns)
+        rows = [list(row) for row in connection.execute(f"SELECT {listed} FROM {quoted(name)}")]
+        ends = [(key.table, key.column) for key in keys] + [(key.to_table, key.to_column) for key in keys]
+        used = {column.lower() for table, column in ends if table == name}
+        values = [[row[at] for row in rows if row[at] is not None] for at in range(len(columns))]
+        contents.append(
+            Content(
+                name=name,
+                columns=[column for column, _ in columns],
+                rows=rows,
+                linked={at for at, (column, primary) in enumerate(columns) if primary or column.lower() in used},
+                unique={at for at, some in enumerate(values) if len(some) > 1 and len(set(some)) == len(some)},
+            )
+        )
+    return contents
+
+
+def alter(tables: Sequence[Content], keys: Sequence[schema.ForeignKey], rng: random.Random, *, exchanged: float) -> None:
+    """Drop rows, double rows, and exchange values within columns.
+
+    Args:
+        exchanged: share of the columns outside of keys in which values change places.
+    """
+    drop(tables, keys, rng)
+    leading = {(key.table, key.column.lower()) for key in keys}
+    for table in tables:
+        if not any((table.name, table.columns[at].lower()) in leading for at in table.unique):
+            double(table, rng)
+        for at in range(len(table.columns)):
+            if at not in table.linked and rng.random() < exchanged:
+                values = [row[at] for row in table.rows]
+                rng.shuffle(values)
+                for row, value in zip(table.rows, values, strict=True):
+                    row[at] = value
+
+
+def drop(tables: Sequence[Content], keys: Sequence[schema.ForeignKey], rng: random.Random) -> None:
+    """Drop rows at random, but none that a row which stays refers to."""
+    kept = {table.name: [rng.random() >= DROPPED for _ in table.rows] for table in tables}
+    by_name = {table.name: table for table in tables}
+    changed = True
+    while changed:
+        changed = False
+        for key in keys:
+            child, parent = by_name.get(key.table), by_name.get(key.to_table)
+            if child is None or parent is None:
+                continue
+            source, target = child.place(key.column), parent.place(key.to_column)
+            if source is None or target is None:
+                continue
+            needed = {row[source] for row, stays in zip(child.rows, kept[child.name], strict=True) if stays}
+            for number, row in enumerate(parent.rows):
+                if not kept[parent.name][number] and row[target] in needed:
+                    kept[parent.name][number] = changed = True
+    for table in tables:
+        table.rows = [row for row, stays in zip(table.rows, kept[table.name], strict=True) if stays]
+
+
+def double(table: Content, rng: random.Random) -> None:
+    """Add rows that repeat others, with new values where none may occur twice."""
+    highest = {at: max((row[at] for row in table.rows if isinstance(row[at], (int, float))), default=0) for at in table.unique}
+    for row in [row for row in table.rows if rng.random() < DOUBLED]:
+        again = list(row)
+        for at in table.unique:
+            highest[at] += 1
+            if isinstance(row[at], (int, float)):
+                again[at] = highest[at]
+            elif isinstance(row[at], str):
+                again[at] = f"{row[at]} {highest[at]:.0f}"
+        table.rows.append(again)
+
+
+def write(connection: sqlite3.Connection, table: Content) -> None:
+    """Put the rows in place of those that are there; a row that the table's constraints forbid is left out."""
+    connection.execute(f"DELETE FROM {quoted(table.name)}")
+    columns, marks = ", ".join(map(quoted, table.columns)), ", ".join("?" * len(table.columns))
+    connection.executemany(f"INSERT OR IGNORE INTO {quoted(table.name)} ({columns}) VALUES ({marks})", table.rows)

@@ -1,0 +1,132 @@
+"""Files of gold queries and predictions, from any system -> SQL, in the order of the questions."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from helpers import spider
+
+FIELDS = ("prediction", "pred", "predicted_sql", "sql")  # of a prediction in JSON, where no other name is given
+FENCE = re.compile(r"```[\w-]*\n?(.*?)(?:```|$)", re.DOTALL)
+START = re.compile(r"\b(?:SELECT\b|WITH\s+(?:RECURSIVE\s+)?\w+\s*(?:\([^)]*\)\s*)?AS\s*\()", re.IGNORECASE)
+PIECES = re.compile(r"""'[^']*'|"[^"]*"|(?P<gap>(?:\s|--[^\n]*|/\*.*?\*/)+)|(?P<end>;|```)|.""", re.DOTALL)
+BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gold:
+    """A gold query of a file.
+
+    Attributes:
+        place: where it stands there ("line 7").
+    """
+
+    query: str
+    db_id: str
+    place: str
+
+
+def extract_sql(answer: str) -> str:
+    """The one SQL statement in a model's answer, on one line; '' if there is none.
+
+    The rule: in an answer that does not begin with SQL, look into the first code fence that holds SQL, or else into the whole
+    answer. Take what begins at the first SELECT (or `WITH name AS (`) and goes up to the first semicolon, blank line or fence
+    outside of quotes, white space and comments folded.
+    """
+    text = answer
+    if not START.match(answer.lstrip()):
+        text = next((fence[1] for fence in FENCE.finditer(answer) if START.search(fence[1])), answer)
+    begin = START.search(text)
+    if begin is None:
+        return ""
+    kept = [" ".join(begin[0].split())]
+    for piece in PIECES.finditer(text, begin.end()):
+        if piece["end"] or (piece["gap"] and BLANK_LINE.search(piece["gap"])):
+            break
+        kept.append(" " if piece["gap"] else piece[0])
+    return re.sub(r"[\r\n]+", " ", "".join(kept)).strip()
+
+
+def clean(prediction: str, db_id: str = "") -> str:
+    """A prediction as it is judged: without its code fence and what follows the statement, on one line.
+
+    The rule is that of `extract_sql` for what holds a code fence, or begins with SELECT or WITH; all else is judged as it stands.
+    A tab and the db_id at its end, as gold files have them, are taken off first.
+    """
+    text = prediction.strip().removesuffix(f"\t{db_id}")
+    return extract_sql(text) if "```" in text or START.match(text) else text
+
+
+def read_gold(path: Path) -> list[Gold]:
+    """The gold queries of a JSON, JSONL or CSV file of Spider's fields, or of official text, `SQL<tab>db_id` a line.
+
+    Raises:
+        spider.BadData: naming the line that is wrong.
+    """
+    if path.suffix in (".json", ".jsonl", ".csv"):
+        found = [Gold(query=row["query"], db_id=row["db_id"], place=place) for place, row in spider.read_rows(path)]
+        for gold in found:
+            for field in ("query", "db_id"):
+                if not isinstance(getattr(gold, field), str) or not getattr(gold, field).strip():
+                    raise spider.BadData(f"{path}, {gold.place}: no {field}")
+        return found
+    lines = read_lines(path)
+    while lines and not lines[-1].strip():
+        lines.pop()
+    found = []
+    for number, line in enumerate(lines, 1):
+        sql, tab, db_id = line.rpartition("\t")
+        if not tab or not sql.strip() or not db_id.strip():
+            raise spider.BadData(f"{path}, line {number}: expected SQL, a tab and a db_id, found {line[:60]!r}")
+        found.append(Gold(query=sql.strip(), db_id=db_id.strip(), place=f"line {number}"))
+    return found
+
+
+def read_predictions(path: Path, *, field: str | None = None) -> list[str]:
+    """Predictions in the order of gold, from JSON, JSONL, or text with one SQL a line; an empty line is an empty prediction.
+
+    Args:
+        field: the name of the prediction in JSON objects; without it the first of FIELDS. A JSON list of strings needs none.
+
+    Raises:
+        spider.BadData: naming the line or entry that is wrong.
+    """
+    if path.suffix not in (".json", ".jsonl"):
+        if field is not None:
+            raise spider.BadData(f"{path} is read as text, one SQL a line: a field name is for .json and .jsonl files")
+        return [line.strip() for line in read_lines(path)]
+    try:
+        rows = list(spider.parse("\n".join(read_lines(path)), path.suffix))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise spider.BadData(f"{path} cannot be read: {error}") from error
+    return [" ".join(find_field(path, place, row, field).split("\n")).strip() for place, row in rows]
+
+
+def find_field(path: Path, place: str, row: Any, field: str | None) -> str:
+    """The prediction in one row of JSON; null stands for an empty one."""
+    if isinstance(row, dict):
+        names = [field] if field else FIELDS
+        name = next((name for name in names if name in row), None)
+        if name is None:
+            raise spider.BadData(f"{path}, {place}: no field {' or '.join(names)}, only {', '.join(map(str, row)) or 'none'}")
+        row = row[name]
+    row = "" if row is None else row
+    if not isinstance(row, str):
+        raise spider.BadData(f"{path}, {place}: expected SQL as text, found {str(row)[:60]!r}")
+    return row
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file; the line end of the last one starts no further line.
+
+    Raises:
+        spider.BadData: the file is not there or not UTF-8 text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise spider.BadData(f"{path} cannot be read: {error}") from error
+    return text.removesuffix("\n").split("\n") if text else []

@@ -1,0 +1,45 @@
+"""Gold whose result is left to chance: ORDER BY leaves rows that differ in any order, and LIMIT may cut between them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+from sqlglot import exp
+
+from helpers.execution import Result
+from helpers.hardness import parse
+
+
+def is_tied(sql: str, expected: Result, run: Callable[[str], Result]) -> bool:
+    """Whether another order of rows, or another choice of the last ones, would be as right as `expected`.
+
+    The query is run once more with its ORDER BY keys as further columns and one row beyond LIMIT: two rows in a row with the same
+    keys and different values are a tie. Queries with DISTINCT or a set operation are not looked into.
+
+    Args:
+        expected: the result of `sql`.
+        run: executes SQL on the same database.
+
+    Source: issue 25 of taoyds/test-suite-sql-eval: the order of ties depends on the platform.
+    """
+    tree = parse(sql)
+    order = tree.args.get("order") if isinstance(tree, exp.Select) and not tree.args.get("distinct") else None
+    if order is None:
+        return False
+    widened = tree.copy()
+    for key in order.expressions:
+        widened.append("expressions", key.this.copy())
+    limit = tree.args.get("limit")
+    if limit is not None:
+        if not limit.expression.is_int:
+            return False
+        widened.set("limit", exp.Limit(expression=exp.Literal.number(int(limit.expression.name) + 1)))
+    found, keys = run(widened.sql(dialect="sqlite")), len(order.expressions)
+    same = found.ok and [row[:-keys] for row in found.rows[: len(expected.rows)]] == list(expected.rows)
+    return same and has_tie(found.rows, keys)
+
+
+def has_tie(rows: Sequence[tuple], keys: int) -> bool:
+    """Whether two rows in a row agree in their last `keys` values and not in the others."""
+    return any(a[-keys:] == b[-keys:] and a != b for a, b in itertools.pairwise(rows))
