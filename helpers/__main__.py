@@ -275,6 +275,8 @@ def judge_predictions(options: argparse.Namespace) -> int:
 def compare_predictions(options: argparse.Namespace) -> int:
     """Judge two files of predictions and print where they differ."""
     try:
+        if options.plot and options.plot.is_dir():
+            raise FileNotFoundError(f"--plot {options.plot} is a folder: name a file in it")
         golds, first = judged(options, options.pred)
         _, second = judged(options, options.pred_b)
     except REFUSALS as error:
@@ -296,7 +298,10 @@ def compare_predictions(options: argparse.Namespace) -> int:
     print("\n".join(report.weak_lines(second, differing(golds, options.db))))
     if options.plot:
         tables = report.score_table(second), report.score_table(first)
-        report.save_plot(report.plot_scores(*tables, "Execution accuracy", names), options.plot)
+        try:
+            report.save_plot(report.plot_scores(*tables, "Execution accuracy", names), options.plot)
+        except OSError as error:
+            return refuse(error)
         print(f"Plot: {options.plot}")
     return DONE
 
@@ -329,10 +334,12 @@ def make_neighbours(options: argparse.Namespace) -> int:
             raise FileExistsError(f"--out {options.out} exists: name a new folder")
         if not options.db.is_dir():
             raise FileNotFoundError(f"--db {options.db} is not a folder")
-        known = options.gold and {one.db_id for one in predictions.read_gold(options.gold)}
-        databases = {db_id: path for db_id, path in spider.find_databases(options.db).items() if not known or db_id in known}
-        if not databases:
-            raise FileNotFoundError(f"{options.db} has no database that was asked for (<db_id>/<db_id>.sqlite)")
+        databases = spider.find_databases(options.db)
+        if options.gold:
+            databases = {one.db_id: databases.get(one.db_id) for one in predictions.read_gold(options.gold)}
+        missing = [db_id for db_id, path in databases.items() if path is None]
+        if missing or not databases:
+            raise FileNotFoundError(f"{options.db} has no database {missing[0] if missing else '(<db_id>/<db_id>.sqlite)'}")
         left_out = neighbours.write_all(databases, options.out)
     except REFUSALS as error:
         return refuse(error)

@@ -85,9 +85,13 @@ class Judge:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._stopping.set()
         self.sandbox.close()
         self.cache.__exit__()
+
+    def stop(self) -> None:
+        """End the query that runs, and let no other begin; from another thread than the one in `execute`."""
+        self._stopping.set()
+        self.sandbox.stop()
 
     def execute(self, gold: str, db_id: str, prediction: str) -> Executed:
         """Run both on each copy of the database, up to the first that tells them apart."""
@@ -136,7 +140,10 @@ class Judge:
         return ran and exact_match.matches(gold, prediction, self.names(db_id))
 
     def _names(self, db_id: str) -> official.Names:
-        found = schema.read(self.databases[db_id])
+        try:
+            found = schema.read(self.databases[db_id])
+        except schema.BadDatabase:  # views alone, say: names stand for themselves
+            return official.Names({}, {})
         return (official if self.quirks else exact_match).names(found, self.tables.get(db_id, found))
 
     def _cached(self, database: Path, gold: str) -> execution.Result:
@@ -176,20 +183,21 @@ def judge_all(
     if missing:
         raise ValueError(f"There is no database for {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}")
     for db_id in {db_id for _, db_id in golds}:
-        schema.refuse_open_changes(databases[db_id])
+        for database in copies(databases[db_id]):
+            schema.refuse_open_changes(database)
     rows = [(gold, db_id, prediction) for (gold, db_id), prediction in zip(golds, predictions, strict=True)]
     judge = Judge(databases, tables, official_quirks=official_quirks, limits=limits)
     # SQLite works in a process of its own: while it does, this thread parses.
-    with ThreadPoolExecutor(max_workers=1) as waiting:
+    with judge, ThreadPoolExecutor(max_workers=1) as waiting:  # the thread ends first: it may have started another worker
         try:
-            with judge:
-                executed = waiting.map(lambda row: judge.execute(*row), rows)
-                pairs = zip(rows, executed, strict=True)
-                return [
-                    judge.verdict(*row, one)
-                    for row, one in tqdm(pairs, total=len(rows), desc=progress, unit="question", disable=not progress)
-                ]
+            executed = waiting.map(lambda row: judge.execute(*row), rows)
+            pairs = zip(rows, executed, strict=True)
+            return [
+                judge.verdict(*row, one)
+                for row, one in tqdm(pairs, total=len(rows), desc=progress, unit="question", disable=not progress)
+            ]
         except BaseException:  # a stop button: what was not begun is not begun any more
+            judge.stop()
             waiting.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -218,6 +226,8 @@ def judge_files(
     texts = predictions.read_predictions(pred, field=field)
     while len(texts) > len(golds) and not texts[-1]:
         texts.pop()  # blank lines at the end of the file
+    if not golds:
+        raise ValueError(f"{gold} has no questions")
     if len(golds) != len(texts):
         raise ValueError(
             f"{gold} has {len(golds):,} questions and {pred} {len(texts):,} predictions: there must be one a question"
@@ -228,7 +238,9 @@ def judge_files(
         raise ValueError(f"{gold}, {missing.place}: no database for {missing.db_id} under {db}")
     verdicts = judge_all(
         [(one.query, one.db_id) for one in golds],
-        texts if official_quirks else [predictions.clean(text, one.db_id) for text, one in zip(texts, golds, strict=True)],
+        [text.replace("\n", " ") for text in texts]
+        if official_quirks
+        else [predictions.clean(text, one.db_id) for text, one in zip(texts, golds, strict=True)],
         databases,
         spider.read_tables(tables) if tables else None,
         official_quirks=official_quirks,
@@ -284,16 +296,25 @@ def same_result(expected: Sequence[tuple], found: Sequence[tuple], *, ordered: b
     if ordered:
         return Counter(wanted) == Counter(columns)
     wanted.sort(key=lambda column: len(set(column)), reverse=True)  # what tells rows apart comes first: few wrong turns
-    return columns_match(wanted, columns)
+    start = [0] * len(expected)
+    return columns_match(wanted, Counter(columns), start, start)
 
 
-def columns_match(wanted: list[tuple], columns: list[tuple], chosen: tuple[tuple, ...] = ()) -> bool:
-    """Whether the columns can be put in an order, `chosen` first, that gives the same rows as often as the wanted ones."""
-    if len(chosen) == len(wanted):
+def columns_match(wanted: list[tuple], columns: Counter[tuple], groups: list[int], found_groups: list[int]) -> bool:
+    """Whether the columns can be put in an order that gives the same rows as often as the wanted ones.
+
+    Args:
+        wanted: columns whose partners are still to be found.
+        columns: those left to choose from; equal ones are one choice.
+        groups, found_groups: a number a row, the same for rows that agree in all columns that have partners.
+    """
+    if not wanted:
         return True
-    rows = Counter(zip(*wanted[: len(chosen) + 1], strict=True))
-    left = Counter(columns) - Counter(chosen)  # equal columns are one choice
-    return any(
-        Counter(zip(*chosen, column, strict=True)) == rows and columns_match(wanted, columns, (*chosen, column))
-        for column in left
-    )
+    known: dict[tuple, int] = {}
+    finer = [known.setdefault(pair, len(known)) for pair in zip(groups, wanted[0], strict=True)]
+    counts = Counter(finer)
+    for column in columns:
+        found_finer = [known.get(pair, -1) for pair in zip(found_groups, column, strict=True)]
+        if Counter(found_finer) == counts and columns_match(wanted[1:], columns - Counter([column]), finer, found_finer):
+            return True
+    return False

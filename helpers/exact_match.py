@@ -146,6 +146,8 @@ class Reader:
 
     def in_one_form(self, node: exp.Expression, parts: dict[str, Hashable]) -> Hashable:
         """An expression whose parts are read: sides that may be swapped in one order, any list of values as one."""
+        if parts.pop("negate", None):  # sqlglot has NOT LIKE as a kind of LIKE
+            return "Not", ("this", self.in_one_form(node, parts))
         name = type(node).__name__
         left, right = parts.get("this"), parts.get("expression")
         if isinstance(node, exp.In) and set(parts.get("expressions", ())) == {VALUE}:
@@ -153,7 +155,7 @@ class Reader:
         elif isinstance(node, COMMUTATIVE):
             return name, bag([left, right])
         elif name in MIRRORED and left == VALUE:
-            return MIRRORED[name], ("this", right), ("expression", left)
+            return MIRRORED[name], ("expression", left), ("this", right)
         return name, *sorted(parts.items())
 
     def column(self, node: exp.Column, scope: Scope) -> Hashable:

@@ -84,6 +84,7 @@ class Sandbox:
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self._worker: Worker | None = None
+        self._stopped = False
 
     def __enter__(self) -> Sandbox:
         return self
@@ -96,6 +97,13 @@ class Sandbox:
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.end()
+
+    def stop(self) -> None:
+        """End the query that runs in another thread, and let no other begin."""
+        self._stopped = True
+        worker = self._worker
+        if worker is not None:
+            worker.process.kill()
 
     def execute(self, database: Path, sql: str) -> Result:
         """Run one statement on an SQLite file and give all its rows.
@@ -114,6 +122,9 @@ class Sandbox:
         if self._worker is not None and self._worker.process.poll() is not None:
             self.close()  # it died after its last answer: no fault of this query
         worker = self._worker = self._worker or Worker(self.limits)
+        if self._stopped:  # looked at after there is a worker: `stop` has killed it, or comes too early to see it
+            self.close()
+            return Result(outcome="timeout", error="stopped")
         begin = time.monotonic()
         # The worker's own deadline comes first, if it can; this one ends a step that SQLite cannot leave.
         worker.deadline = begin + 1.4 * self.limits.seconds

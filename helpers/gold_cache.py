@@ -28,7 +28,8 @@ class GoldCache:
         with contextlib.suppress(OSError, sqlite3.Error):
             folder = environment.cache_dir()
             folder.mkdir(parents=True, exist_ok=True)
-            store = sqlite3.connect(folder / "gold_results.sqlite", check_same_thread=False, timeout=1)
+            store = sqlite3.connect(folder / "gold_results.sqlite", check_same_thread=False, timeout=1, isolation_level=None)
+            store.execute("PRAGMA synchronous = 0")  # each result is written at once, and no lock is held between two
             store.execute("CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, result TEXT) WITHOUT ROWID")
             self._store = store
 
@@ -37,8 +38,6 @@ class GoldCache:
 
     def __exit__(self, *exception: object) -> None:
         if self._store is not None:
-            with contextlib.suppress(sqlite3.Error):  # another program holds it: what is new is lost, nothing else
-                self._store.commit()
             self._store.close()
 
     def get(self, database: Path, sql: str) -> Result | None:
@@ -53,7 +52,7 @@ class GoldCache:
 
     def put(self, database: Path, sql: str, result: Result) -> None:
         """Keep a result, if the query ran and it is not too large."""
-        if self._store is None or not result.ok or len(result.rows) > LARGEST // 8:
+        if self._store is None or not result.ok or len(result.rows) * len(result.columns) > LARGEST // 4:
             return
         text = json.dumps(asdict(result), default=lambda value: {"base64": base64.b64encode(value).decode()})
         if len(text) <= LARGEST:

@@ -107,7 +107,7 @@ def make(db_id: str, database: Path, folder: Path, *, copies: int = COPIES) -> N
                 alter(tables, keys, random.Random(f"{db_id} {number}"), exchanged=(number - 1) / copies)
                 for table in tables:
                     write(connection, table)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError) as error:  # a number beyond SQLite's largest
             for path in folder.glob("*_neighbour_*"):
                 path.unlink()
             raise schema.BadDatabase(f"{database} cannot be copied with changes: {error}") from error
@@ -119,6 +119,7 @@ def connect(copy: Path) -> sqlite3.Connection:
     connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
     for pragma in ("trusted_schema = 0", "foreign_keys = 0", "journal_mode = memory", "synchronous = 0"):
         connection.execute(f"PRAGMA {pragma}")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST)  # a constraint may ask for gigabytes in one step
     connection.set_authorizer(lambda action, *_: sqlite3.SQLITE_DENY if action in DENIED else sqlite3.SQLITE_OK)
     deadline = time.monotonic() + SECONDS
     connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)

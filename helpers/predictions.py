@@ -98,11 +98,14 @@ def read_predictions(path: Path, *, field: str | None = None) -> list[str]:
         if field is not None:
             raise spider.BadData(f"{path} is read as text, one SQL a line: a field name is for .json and .jsonl files")
         return [line.strip() for line in read_lines(path)]
+    text = "\n".join(read_lines(path))
+    if path.suffix == ".json" and not text.lstrip().startswith("["):  # an object's keys are no predictions
+        raise spider.BadData(f"{path} cannot be read: expected a JSON list of predictions")
     try:
-        rows = list(spider.parse("\n".join(read_lines(path)), path.suffix))
+        rows = list(spider.parse(text, path.suffix))
     except (ValueError, TypeError, RecursionError) as error:
         raise spider.BadData(f"{path} cannot be read: {error}") from error
-    return [" ".join(find_field(path, place, row, field).split("\n")).strip() for place, row in rows]
+    return [find_field(path, place, row, field).strip() for place, row in rows]
 
 
 def find_field(path: Path, place: str, row: Any, field: str | None) -> str:

@@ -106,7 +106,7 @@ def weak_lines(verdicts: Sequence[Verdict], differing: Sequence[int] = ()) -> li
         if places:
             lines.append(f"{len(places):,} questions: {words} ({numbers(places)})")
     plain = alone(verdicts)
-    if differing:
+    if 0 < len(differing) < len(plain):
         rest = score([one for place, one in enumerate(plain) if place not in set(differing)])
         lines.append(
             f"{len(differing):,} questions: their data is known to differ from the release's ({numbers(differing)});"

@@ -39,7 +39,7 @@ def summary(verdicts: Sequence[Verdict], differing: Sequence[int] = ()) -> dict:
     rounded = {key: round(value, 4) for key, value in score(verdicts).items()}
     if any(one.outcome == WRONG_ON_A_COPY for one in strict):
         rounded["ex_on_copies"] = round(score(strict)["ex"], 4)
-    if differing:
+    if 0 < len(differing) < len(verdicts):
         rest = [one for place, one in enumerate(verdicts) if place not in set(differing)]
         rounded["ex_without_differing"] = round(score(rest)["ex"], 4)
     return rounded | {

@@ -29,7 +29,10 @@ def is_tied(sql: str, expected: Result, run: Callable[[str], Result]) -> bool:
         return False
     widened = tree.copy()
     for key in order.expressions:
-        widened.append("expressions", key.this.copy())
+        meant = selected(tree, key.this)
+        if meant is None:
+            return False
+        widened.append("expressions", meant.copy())
     limit = tree.args.get("limit")
     if limit is not None:
         if not limit.expression.is_int:
@@ -38,6 +41,15 @@ def is_tied(sql: str, expected: Result, run: Callable[[str], Result]) -> bool:
     found, keys = run(widened.sql(dialect="sqlite")), len(order.expressions)
     same = found.ok and [row[:-keys] for row in found.rows[: len(expected.rows)]] == list(expected.rows)
     return same and has_tie(found.rows, keys)
+
+
+def selected(tree: exp.Select, key: exp.Expression) -> exp.Expression | None:
+    """What an ORDER BY key means: `ORDER BY 2` is the second selected expression; None if a star hides which that is."""
+    if not (isinstance(key, exp.Literal) and key.is_int):
+        return key
+    if tree.is_star or not 1 <= int(key.name) <= len(tree.expressions):
+        return None
+    return tree.expressions[int(key.name) - 1].unalias()
 
 
 def has_tie(rows: Sequence[tuple], keys: int) -> bool:
