@@ -1,57 +1,65 @@
-"""The judge: what counts as the same result, files in and out, and scores that say how sure they are."""
+"""The judge: what counts as the same result and as the same query, copies of databases, files in and verdicts out."""
 
 import itertools
 import json
 import os
 import random
+import shutil
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import make_database
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import spider
+from helpers import evaluation, schema, spider
 from helpers.evaluation import (
+    NO_ROWS,
+    TIED,
+    WRONG_ON_A_COPY,
+    Judge,
     Verdict,
-    failures,
-    judge,
+    alone,
+    copies,
     judge_all,
     judge_files,
-    paired_difference,
-    read_gold,
-    read_lines,
     same_result,
-    score,
-    summary,
-    wilson_interval,
+    write_verdicts,
 )
-from helpers.execution import Limits, Sandbox
+from helpers.execution import Limits
 from helpers.hardness import LEVELS
+from helpers.predictions import read_gold
+from helpers.schema import BadDatabase
 
 ROOT = Path(__file__).resolve().parent.parent
 AGES = "SELECT age FROM singer"
 
 
-@pytest.fixture(scope="module")
-def sandbox():
-    with Sandbox() as running:
-        yield running
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """Results of gold queries are kept where no other program looks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COURSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture
-def outcome(sandbox, concert_db):
-    """What the judge says of a prediction about the three singers."""
-    return lambda gold, prediction: judge(sandbox, concert_db, gold=gold, prediction=prediction).outcome
+def judge(concert_db):
+    """What the judge says of one prediction, about the three singers unless another database is given."""
 
+    def judge_one(gold, prediction, *, database=concert_db, **options):
+        (verdict,) = judge_all([(gold, "it")], [prediction], {"it": database}, progress="", **options)
+        return verdict
 
-def verdicts(*correct, hardness="easy"):
-    """Verdicts on questions that were answered right (1) or wrong (0)."""
-    return [Verdict(exec=one, hardness=hardness, outcome="correct" if one else "wrong result") for one in correct]
+    return judge_one
 
 
 # The same result
@@ -179,37 +187,226 @@ def test_the_order_of_many_different_columns_of_the_same_values_is_found():
 # One prediction
 
 
-def test_another_way_to_say_it_is_correct(sandbox, concert_db):
-    verdict = judge(sandbox, concert_db, gold="SELECT count(*) FROM singer", prediction="select COUNT(name) from singer as s")
-    assert verdict == Verdict(exec=1, exact=None, hardness="easy", outcome="correct", error=None)
+def test_another_way_to_say_it_is_correct(judge):
+    verdict = judge("SELECT count(*) FROM singer", "select COUNT(name) from singer as s")
+    assert verdict == Verdict(exec=1, exact=0, hardness="easy", outcome="correct", error=None, note=None)
 
 
-def test_a_missing_duplicate_row_is_a_wrong_result(outcome):
+def test_a_missing_duplicate_row_is_a_wrong_result(judge):
     """As sets the two answers agree; a user who counts singers would not."""
     gold = f"{AGES} WHERE age = 30"
-    assert outcome(gold, f"{gold} LIMIT 1") == "wrong result"
-    assert outcome(gold, gold.replace("SELECT", "SELECT DISTINCT")) == "wrong result"
+    assert judge(gold, f"{gold} LIMIT 1").outcome == "wrong result"
+    assert judge(gold, gold.replace("SELECT", "SELECT DISTINCT")).outcome == "wrong result"
 
 
-def test_order_counts_exactly_where_gold_asks_for_it(outcome):
-    assert outcome(f"{AGES} ORDER BY age", f"{AGES} ORDER BY age DESC") == "wrong result"
-    assert outcome(f"{AGES} order by age desc", f"{AGES} ORDER BY age DESC") == "correct"
-    assert outcome(AGES, f"{AGES} ORDER BY age DESC") == "correct"
+def test_order_counts_exactly_where_gold_asks_for_it(judge):
+    assert judge(f"{AGES} ORDER BY age", f"{AGES} ORDER BY age DESC").outcome == "wrong result"
+    assert judge(f"{AGES} order by age desc", f"{AGES} ORDER BY age DESC").outcome == "correct"
+    assert judge(AGES, f"{AGES} ORDER BY age DESC").outcome == "correct"
 
 
-def test_a_prediction_that_does_not_run_is_wrong_for_its_own_reason(sandbox, concert_db):
-    verdict = judge(sandbox, concert_db, gold=AGES, prediction="SELECT height FROM singer")
+def test_a_prediction_that_does_not_run_is_wrong_for_its_own_reason(judge):
+    verdict = judge(AGES, "SELECT height FROM singer")
     assert (verdict.exec, verdict.outcome, verdict.error) == (0, "no such column", "no such column: height")
 
 
 @pytest.mark.parametrize("prediction", ["", "  ", ";", "-- I do not know"])
-def test_no_query_is_wrong_even_where_gold_finds_nothing(outcome, prediction):
-    assert outcome("SELECT name FROM singer WHERE age > 99", prediction) == "empty"
+def test_no_query_is_wrong_even_where_gold_finds_nothing(judge, prediction):
+    assert judge("SELECT name FROM singer WHERE age > 99", prediction).outcome == "empty"
 
 
-def test_a_gold_query_that_does_not_run_is_said_to_be_the_reason(sandbox, concert_db):
-    verdict = judge(sandbox, concert_db, gold="SELECT height FROM singer", prediction="SELECT height FROM singer")
+def test_a_gold_query_that_does_not_run_is_said_to_be_the_reason(judge):
+    verdict = judge("SELECT height FROM singer", "SELECT height FROM singer")
     assert (verdict.exec, verdict.outcome, verdict.error) == (0, "gold does not run", "no such column: height")
+
+
+def test_asking_for_the_same_things_is_an_exact_match_whatever_the_values_and_the_result(judge):
+    gold = "SELECT name FROM singer WHERE age > 30"
+    for prediction, executed, exact in [
+        ("select T1.name from singer as T1 where T1.age > 30", 1, 1),
+        ("SELECT name FROM singer WHERE age > 20", 0, 1),
+        ("SELECT name FROM singer WHERE age = 41", 1, 0),
+        ("SELECT age FROM singer WHERE age > 30", 0, 0),
+    ]:
+        verdict = judge(gold, prediction)
+        assert (verdict.exec, verdict.exact) == (executed, exact), prediction
+
+
+def test_a_prediction_that_sqlite_does_not_run_is_no_exact_match(judge):
+    """LIMIT's number does not count for the match, and yet it must be one."""
+    assert judge(f"{AGES} LIMIT 1", f"{AGES} LIMIT 2").exact == 1
+    verdict = judge(f"{AGES} LIMIT 1", f"{AGES} LIMIT 'x'")
+    assert (verdict.exec, verdict.exact, verdict.outcome) == (0, 0, "error")
+
+
+@pytest.mark.parametrize(
+    "gold",
+    [
+        f"{AGES} WHERE age IN (SELECT age FROM singer ORDER BY age)",
+        "SELECT age FROM (SELECT age FROM singer ORDER BY age)",
+        f"{AGES} WHERE name <> 'order by'",
+    ],
+)
+def test_an_order_by_that_is_not_gold_s_outermost_asks_for_no_order(judge, gold):
+    assert judge(gold, f"{AGES} ORDER BY age DESC").outcome == "correct"
+    assert judge(gold, f"{AGES} ORDER BY age DESC", official_quirks=True).outcome == "wrong result"
+
+
+def test_the_order_by_of_a_set_operation_asks_for_order(judge):
+    gold = f"{AGES} UNION SELECT 20 ORDER BY age"
+    assert judge(gold, f"SELECT 20 AS age UNION {AGES} ORDER BY age").outcome == "correct"
+    assert judge(gold, f"{gold} DESC").outcome == "wrong result"
+
+
+# Weak questions
+
+
+def test_a_question_whose_gold_finds_nothing_is_noted(judge):
+    verdict = judge(f"{AGES} WHERE age > 99", "SELECT 1, 2 WHERE 0")
+    assert (verdict.outcome, verdict.note) == ("correct", NO_ROWS)
+    assert judge(f"{AGES} WHERE age > 99", AGES).note == judge(f"{AGES} WHERE age > 99", "SELECT x").note == NO_ROWS
+    assert judge(AGES, AGES).note is None
+    assert judge("SELECT max(age) FROM singer WHERE age > 99", AGES).note is None, "one row of NULL is a row"
+
+
+def test_a_question_whose_gold_leaves_the_choice_to_chance_is_noted(judge):
+    """Ada and Bo are both the youngest."""
+    gold = "SELECT name FROM singer ORDER BY age LIMIT 1"
+    assert judge(gold, gold).note == TIED
+    assert judge(gold, "SELECT x").note == TIED
+    assert judge("SELECT name FROM singer ORDER BY age DESC LIMIT 1", gold).note is None
+    assert judge("SELECT age FROM singer ORDER BY age LIMIT 1", gold).note is None, "either way the answer is 30"
+    assert judge(gold, gold, official_quirks=True).note is None
+
+
+# Copies of the database
+
+RICH = "INSERT INTO singer VALUES ('Di', 35)"
+TOP = "SELECT name FROM singer ORDER BY age DESC LIMIT 1"
+
+
+@pytest.fixture
+def family(tmp_path, concert_db):
+    """A folder of the database's name with the database in it. Call it to add a copy with changes."""
+    folder = tmp_path / "concert"
+    folder.mkdir()
+    database = concert_db.rename(folder / "concert.sqlite")
+
+    def add(name, script):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        shutil.copyfile(database, path)
+        return make_database(path, script)
+
+    add.database = database
+    return add
+
+
+def test_a_prediction_must_be_right_on_every_copy_of_the_database(family, judge):
+    family("concert_1.sqlite", "DELETE FROM singer WHERE name = 'Ada'")
+    family("concert_2.sqlite", RICH)
+    gold, lucky, right = (f"SELECT name FROM singer WHERE age {test}" for test in ("> 30", "> 35", ">= 31"))
+
+    verdict = judge(gold, lucky, database=family.database)
+
+    assert (verdict.exec, verdict.exact, verdict.outcome) == (0, 1, WRONG_ON_A_COPY)
+    assert verdict.error == "on concert_2.sqlite"
+    assert judge(gold, right, database=family.database).outcome == "correct"
+    assert judge(gold, AGES, database=family.database).outcome == "wrong result", "what is wrong anyway is called so"
+
+
+def test_verdicts_alone_are_those_without_copies(family, judge):
+    family("concert_1.sqlite", RICH)
+    golds = ["SELECT name FROM singer WHERE age > 30"] * 3
+    verdicts = [
+        judge(gold, sql, database=family.database) for gold, sql in zip(golds, ["SELECT 'Cy'", AGES, golds[0]], strict=True)
+    ]
+    assert [one.outcome for one in verdicts] == [WRONG_ON_A_COPY, "wrong result", "correct"]
+
+    (family.database.parent / "concert_1.sqlite").unlink()
+
+    without = [
+        judge(gold, sql, database=family.database) for gold, sql in zip(golds, ["SELECT 'Cy'", AGES, golds[0]], strict=True)
+    ]
+    assert alone(verdicts) == without
+    assert [one.exec for one in without] == [1, 0, 1]
+
+
+def test_a_copy_on_which_gold_is_left_to_chance_says_nothing(family, judge):
+    guess = "SELECT name FROM singer WHERE age = (SELECT max(age) FROM singer)"
+    family("concert_1.sqlite", "INSERT INTO singer VALUES ('Di', 50), ('Ed', 50)")
+    verdict = judge(TOP, guess, database=family.database)
+    assert (verdict.outcome, verdict.note) == ("correct", None), "the question is a weak one on the copy alone"
+    family("concert_2.sqlite", RICH)
+    assert judge(TOP, "SELECT 'Cy'", database=family.database).outcome == "correct"
+    family("concert_3.sqlite", "INSERT INTO singer VALUES ('Di', 50)")
+    assert judge(TOP, "SELECT 'Cy'", database=family.database).outcome == WRONG_ON_A_COPY
+
+
+def test_a_copy_on_which_gold_finds_nothing_makes_no_weak_question(family, judge):
+    family("concert_1.sqlite", "DELETE FROM singer")
+    assert judge(AGES, AGES, database=family.database).note is None
+
+
+def test_a_prediction_that_fails_on_a_copy_alone_is_wrong(family, judge):
+    family("concert_1.sqlite", "INSERT INTO singer VALUES ('Di', -9223372036854775807 - 1)")
+    assert judge(AGES, "SELECT abs(age) FROM singer", database=family.database).exec == 0
+
+
+def test_other_files_are_no_copies(family, judge, tmp_path):
+    changed = "DELETE FROM singer"
+    for name in ("notes.db", "concert.sqlite.bak", "older/concert.sqlite", "../concert_1.sqlite"):
+        family(name, changed)
+    assert copies(family.database) == [family.database]
+    assert judge("SELECT name FROM singer WHERE age > 40", "SELECT 'Cy'", database=family.database).outcome == "correct"
+
+
+def test_databases_that_share_a_folder_of_another_name_are_no_copies_of_each_other(tmp_path, concert_db, judge):
+    make_database(tmp_path / "zoo.sqlite", "CREATE TABLE animal (name)")
+    assert copies(concert_db) == [concert_db]
+    assert judge(AGES, AGES).outcome == "correct"
+
+
+# The official evaluator's faults, each by name
+
+
+def test_official_quirk_value_in_a_prediction_becomes_one(judge, tmp_path):
+    """Its issue 21: even in names."""
+    database = make_database(tmp_path / "meter.sqlite", "CREATE TABLE reading (value INT); INSERT INTO reading VALUES (5)")
+    sql = "SELECT value FROM reading"
+    assert (judge(sql, sql, database=database).exec, judge(sql, sql, database=database).exact) == (1, 1)
+    verdict = judge(sql, sql, database=database, official_quirks=True)
+    assert (verdict.exec, verdict.exact) == (0, 0)
+    assert judge("SELECT 1 FROM reading", sql, database=database, official_quirks=True).exec == 1
+
+
+@pytest.mark.parametrize(
+    ("gold", "prediction", "plain", "official"),
+    [
+        pytest.param(
+            "SELECT DISTINCT age FROM singer", AGES, (0, 0, "wrong result"), (1, 1, "correct"), id="DISTINCT is ignored"
+        ),
+        pytest.param(
+            "SELECT name FROM singer WHERE age >= 41",
+            "SELECT name FROM singer WHERE age > = 41",
+            (0, 0, "syntax error"),
+            (1, 1, "correct"),
+            id="split operators are joined",
+        ),
+        pytest.param(AGES, f"{AGES}; DROP TABLE singer", (0, 0, "refused"), (1, 1, "correct"), id="what follows ; is dropped"),
+        pytest.param(
+            "SELECT name FROM singer WHERE age > YEAR(CURDATE()) - 1985",
+            "SELECT name FROM singer WHERE age > 35",
+            (0, 0, "gold does not run"),
+            (1, 0, "correct"),
+            id="YEAR(CURDATE()) is 2020",
+        ),
+    ],
+)
+def test_official_quirk(judge, gold, prediction, plain, official):
+    for quirks, expected in ((False, plain), (True, official)):
+        verdict = judge(gold, prediction, official_quirks=quirks)
+        assert (verdict.exec, verdict.exact, verdict.outcome) == expected
 
 
 # Many predictions
@@ -274,85 +471,80 @@ print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text(
     assert int(run_python(program, concert_db)) < 400  # MiB; all of them would be 600
 
 
-# Files
+CHANCE = "SELECT name FROM singer ORDER BY age LIMIT 1"
 
-GOLD = [(AGES, "concert"), ("SELECT name FROM singer WHERE name = 'Zoë, the \"1st\"'", "concert")]
+
+def working_threads():
+    """All threads but the one that progress bars share from the first of them on."""
+    return {thread for thread in threading.enumerate() if thread.name != "tqdm_monitor"}
+
+
+def tidy(children, threads, seconds=2):
+    """Whether no more processes and threads are there than before; watchers look up a few times a second."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if set(psutil.Process().children()) <= children and working_threads() <= threads:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def judge_until_stopped(database, predictions, *, seconds, comment=""):
+    """Judge predictions up to the KeyboardInterrupt that comes; each gold query runs twice, to see whether it is tied."""
+    golds = [(f"{CHANCE} -- {comment} {number}", "concert") for number in range(len(predictions))]
+    with pytest.raises(KeyboardInterrupt):
+        judge_all(golds, predictions, {"concert": database}, limits=Limits(seconds=seconds), progress="")
+
+
+@pytest.mark.parametrize("answered", [0, 1, 10, 31, 60])
+def test_a_stop_in_the_middle_leaves_no_process_and_no_thread(concert_db, monkeypatch, answered):
+    def stopped(pairs, **_options):
+        for number, pair in enumerate(pairs):
+            if number == answered:
+                raise KeyboardInterrupt
+            yield pair
+
+    monkeypatch.setattr(evaluation, "tqdm", stopped)
+    children, threads = set(psutil.Process().children()), working_threads()
+    for number in range(4):  # it may come at any point of a question
+        judge_until_stopped(concert_db, [AGES] * 500, seconds=0.5, comment=f"{answered} {number}")
+    assert tidy(children, threads)
+
+
+@pytest.mark.parametrize("delay", [0, 0.2])
+def test_a_stop_ends_the_query_that_runs(concert_db, monkeypatch, delay):
+    def stop(*_):
+        time.sleep(delay)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Judge, "verdict", stop)
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    children, threads = set(psutil.Process().children()), working_threads()
+    begin = time.monotonic()
+    judge_until_stopped(concert_db, [AGES, *[endless] * 8], seconds=4)
+    assert time.monotonic() - begin < 3
+    assert tidy(children, threads)
+
+
+def test_a_database_with_open_changes_is_refused_before_anything_runs(concert_db, tmp_path, capsys):
+    """What lies in the file beside it would not be looked at."""
+    other = make_database(tmp_path / "other.sqlite", "CREATE TABLE singer (age)")
+    with closing(sqlite3.connect(other, isolation_level=None)) as writer:
+        writer.execute("PRAGMA journal_mode = WAL")
+        writer.execute("INSERT INTO singer VALUES (1)")
+        golds = [(AGES, "concert"), (AGES, "other")]
+        with pytest.raises(BadDatabase, match=r"other\.sqlite has changes .* in other\.sqlite-wal"):
+            judge_all(golds, [AGES] * 2, {"concert": concert_db, "other": other}, progress="judging")
+    assert "judging" not in capsys.readouterr().err
+    assert judge_all(golds, [AGES] * 2, {"concert": concert_db, "other": other}, progress="")[1].exec == 1
+
+
+# Files
 
 
 def written(path, text):
     path.write_bytes(text.encode())
     return path
-
-
-def as_csv(text):
-    return '"{}"'.format(text.replace('"', '""'))
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("dev.json", json.dumps([{"question": "?", "query": sql, "db_id": db_id} for sql, db_id in GOLD])),
-        ("sql.json", json.dumps([{"question": "?", "sql": sql, "db_id": db_id} for sql, db_id in GOLD])),
-        ("bom.json", "\ufeff" + json.dumps([{"query": sql, "db_id": db_id} for sql, db_id in GOLD], ensure_ascii=False)),
-        ("dev.jsonl", "\n".join(json.dumps({"query": sql, "db_id": db_id}) for sql, db_id in GOLD)),
-        ("dev.csv", "question,query,db_id\r\n" + "".join(f"?,{as_csv(sql)},{db_id}\r\n" for sql, db_id in GOLD)),
-        ("dev_gold.sql", "".join(f"{sql}\t{db_id}\n" for sql, db_id in GOLD)),
-        ("no_last_line_end.txt", "\n".join(f"{sql}\t{db_id}" for sql, db_id in GOLD)),
-        ("windows.txt", "\ufeff" + "".join(f"{sql} \t {db_id}\r\n" for sql, db_id in GOLD)),
-    ],
-)
-def test_gold_is_read_from_spiders_json_and_from_official_text(tmp_path, name, text):
-    assert read_gold(written(tmp_path / name, text)) == GOLD
-
-
-def test_a_tab_within_official_sql_stays_in_it(tmp_path):
-    gold = written(tmp_path / "gold.txt", "SELECT\tage FROM singer\tconcert\n")
-    assert read_gold(gold) == [("SELECT\tage FROM singer", "concert")]
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("gold.txt", f"{AGES}\tconcert\n{AGES} concert\n", r"gold\.txt, line 2: expected SQL, a tab and a db_id, found 'SELECT"),
-        ("gold.txt", f"{AGES}\tconcert\n\n", "line 2"),
-        ("gold.txt", f"{AGES}\t \n", "line 1"),
-        ("gold.txt", " \tconcert\n", "line 1"),
-        ("gold.json", json.dumps([{"query": AGES, "db_id": "concert"}, {"query": AGES}]), r"gold\.json, entry 1: no db_id"),
-        ("gold.json", json.dumps([{"query": " ", "db_id": "concert"}]), "entry 0: no query"),
-        ("gold.json", json.dumps([{"query": 5, "db_id": "concert"}]), "entry 0: no query"),
-        ("gold.jsonl", json.dumps({"db_id": "concert"}), "line 1: no query"),
-        ("gold.json", "[{", "cannot be read"),
-        ("gold.json", "{}", "no examples"),
-        ("gold.csv", "query,db_id\nSELECT 1,\n", "line 2: no db_id"),
-    ],
-)
-def test_bad_gold_is_refused_with_its_place(tmp_path, name, text, message):
-    with pytest.raises(spider.BadData, match=message):
-        read_gold(written(tmp_path / name, text))
-
-
-@pytest.mark.parametrize(
-    ("text", "lines"),
-    [
-        ("", []),
-        ("\n", [""]),
-        ("a\nb\n", ["a", "b"]),
-        ("a\nb", ["a", "b"]),
-        ("a\n\n\n", ["a", "", ""]),
-        ("a\r\nb\r\n", ["a", "b"]),
-        ("\ufeffa\n", ["a"]),
-        ("a\u2028b\x0cc\n", ["a\u2028b\x0cc"]),
-    ],
-)
-def test_a_line_ends_at_a_line_end_and_nowhere_else(tmp_path, text, lines):
-    assert read_lines(written(tmp_path / "pred.txt", text)) == lines
-
-
-def test_text_that_cannot_be_read_is_bad_data(tmp_path):
-    (tmp_path / "latin.txt").write_bytes(b"SELECT '\xe9'\n")
-    for name in ("latin.txt", "missing.txt"):
-        with pytest.raises(spider.BadData, match=f"{name} cannot be read"):
-            read_lines(tmp_path / name)
 
 
 @pytest.fixture
@@ -368,163 +560,135 @@ def test_verdicts_of_a_file_are_written_one_a_line_empty_last_lines_too(tmp_path
     gold = written(tmp_path / "gold.txt", f"{AGES}\tconcert\n" * 5)
     pred = written(tmp_path / "pred.txt", line_end.join([f" {AGES} ", "", "SELECT 'Zoë'", "", "", ""]))
 
-    returned = judge_files(gold, pred, spider_folder, tmp_path / "new" / "verdicts.json")
+    golds, returned = judge_files(gold, pred, spider_folder)
+    write_verdicts(returned, tmp_path / "new" / "verdicts.json")
 
     rows = json.loads((tmp_path / "new" / "verdicts.json").read_text(encoding="utf-8"))
     assert [Verdict(**row) for row in rows] == returned
+    assert golds == read_gold(gold)
     assert [row["outcome"] for row in rows] == ["correct", "empty", "wrong result", "empty", "empty"]
-    assert rows[0] == {"exec": 1, "exact": None, "hardness": "easy", "outcome": "correct", "error": None}
+    assert rows[0] == {"exec": 1, "exact": 1, "hardness": "easy", "outcome": "correct", "error": None, "note": None}
 
 
 @pytest.mark.parametrize(("predictions", "lines"), [(f"{AGES}\n", "1"), (f"{AGES}\n{AGES}\n{AGES}\n", "3"), ("", "0")])
-def test_a_file_with_another_number_of_lines_is_refused_and_writes_nothing(tmp_path, spider_folder, predictions, lines):
+def test_a_file_with_another_number_of_lines_is_refused(tmp_path, spider_folder, predictions, lines):
     gold = written(tmp_path / "gold.json", json.dumps([{"query": AGES, "db_id": "concert"}] * 2))
     pred = written(tmp_path / "pred.txt", predictions)
-    with pytest.raises(ValueError, match=rf"gold\.json has 2 questions and .*pred\.txt {lines} lines"):
-        judge_files(gold, pred, spider_folder, tmp_path / "verdicts.json")
-    assert not (tmp_path / "verdicts.json").exists()
+    with pytest.raises(ValueError, match=rf"gold\.json has 2 questions and .*pred\.txt {lines} predictions"):
+        judge_files(gold, pred, spider_folder)
 
 
 def test_a_db_id_that_leads_out_of_the_folder_finds_no_database(tmp_path, spider_folder):
     make_database(tmp_path / "secret.sqlite", "CREATE TABLE singer (age)")
     gold = written(tmp_path / "gold.txt", f"{AGES}\t../secret\n")
     with pytest.raises(ValueError, match=r"no database for \.\./secret"):
-        judge_files(gold, written(tmp_path / "pred.txt", f"{AGES}\n"), spider_folder, tmp_path / "verdicts.json")
-
-
-# Scores
+        judge_files(gold, written(tmp_path / "pred.txt", f"{AGES}\n"), spider_folder)
 
 
 @pytest.mark.parametrize(
-    ("correct", "total", "interval"),
-    [(81, 263, (0.2553, 0.3662)), (15, 148, (0.0624, 0.1605)), (0, 20, (0.0, 0.1611)), (1, 29, (0.0061, 0.1718))],
+    ("name", "text", "place"),
+    [
+        ("gold.txt", f"{AGES}\tconcert\n{AGES}\tzoo\n", "line 2"),
+        ("gold.json", json.dumps([{"query": AGES, "db_id": "concert"}, {"query": AGES, "db_id": "zoo"}]), "entry 1"),
+    ],
 )
-def test_wilson_interval_agrees_with_the_published_examples(correct, total, interval):
-    # 95 %: Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
-    assert wilson_interval(correct, total) == pytest.approx(interval, abs=5e-5)
+def test_an_unknown_database_is_refused_with_file_and_line(tmp_path, spider_folder, name, text, place):
+    gold = written(tmp_path / name, text)
+    with pytest.raises(ValueError, match=rf"{name}, {place}: no database for zoo under .*database"):
+        judge_files(gold, written(tmp_path / "pred.txt", f"{AGES}\n{AGES}\n"), spider_folder)
 
 
-@settings(deadline=None)
-@given(counts=st.integers(1, 10_000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))
-def test_wilson_interval_holds_the_share_keeps_a_width_and_narrows_with_more_questions(counts):
-    correct, total = counts
-    low, high = wilson_interval(correct, total)
-    assert 0 <= low <= correct / total + 1e-12 and correct / total - 1e-12 <= high <= 1
-    more_low, more_high = wilson_interval(4 * correct, 4 * total)
-    assert 0 < more_high - more_low < high - low
+def test_predictions_of_a_file_are_judged_without_what_stands_around_them(tmp_path, spider_folder):
+    gold = written(tmp_path / "gold.txt", f"{AGES}\tconcert\n" * 5)
+    answers = [f"```sql\n{AGES}\n```", f"{AGES}; These are the ages.", f"{AGES}\tconcert", f"INSERT INTO singer {AGES}", None]
+    pred = written(tmp_path / "pred.json", json.dumps([{"answer": one} for one in answers]))
+    _, found = judge_files(gold, pred, spider_folder, field="answer", progress="")
+    assert [one.outcome for one in found] == ["correct", "correct", "correct", "refused", "empty"]
 
 
-@pytest.mark.parametrize(("correct", "total"), [(0, 0), (-1, 5), (6, 5), (0, -1)])
-def test_counts_that_no_sample_can_have_are_refused(correct, total):
-    with pytest.raises(ValueError, match=f"got correct={correct}, total={total}"):
-        wilson_interval(correct, total)
+def test_with_official_quirks_predictions_of_a_file_are_taken_to_the_letter(tmp_path, spider_folder):
+    gold = written(tmp_path / "gold.txt", f"{AGES}\tconcert\n" * 3)
+    pred = written(tmp_path / "pred.txt", f"```{AGES}```\n{AGES}\tnonsense\n{AGES}; nonsense\n")
+    _, found = judge_files(gold, pred, spider_folder, official_quirks=True, progress="")
+    assert [one.exec for one in found] == [0, 1, 1]
 
 
-def test_no_verdicts_have_no_score():
-    with pytest.raises(ValueError):
-        score([])
-
-
-pairs = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=400)
-
-
-@settings(deadline=None, max_examples=60)
-@given(pairs=pairs, seed=st.integers(0, 5))
-def test_the_interval_of_a_paired_difference_holds_the_difference(pairs, seed):
-    base, tuned = (verdicts(*ones) for ones in zip(*pairs, strict=True))
-    found = paired_difference(base, tuned, seed=seed)
-    assert found["low"] <= found["difference"] + 1e-9 and found["difference"] <= found["high"] + 1e-9
-    assert found["difference"] == pytest.approx(score(tuned)["ex"] - score(base)["ex"])
-    assert found["gained"] == pairs.count((0, 1)) and found["lost"] == pairs.count((1, 0))
-
-
-@pytest.mark.parametrize("answers", [(1, 0, 1), (0,), (1,) * 50])
-def test_a_system_does_not_differ_from_itself(answers):
-    found = paired_difference(verdicts(*answers), verdicts(*answers))
-    assert found == {"difference": 0, "low": 0, "high": 0, "gained": 0, "lost": 0}
-
-
-def test_the_interval_of_a_paired_difference_is_that_of_the_normal_approximation_for_many_questions():
-    # 70 gained, 30 lost of 1,000: 4 points; the gains' standard deviation is sqrt(0.1 - 0.04^2) = 0.3137, so 4 ± 1.96 x 0.992.
-    base, tuned = verdicts(*[0] * 70, *[1] * 30, *[1] * 900), verdicts(*[1] * 70, *[0] * 30, *[1] * 900)
-    found = paired_difference(base, tuned)
-    assert (found["low"], found["high"]) == pytest.approx((2.06, 5.94), abs=0.15)
-
-
-def test_a_paired_difference_is_the_same_every_time_and_moves_with_its_seed():
-    base, tuned = verdicts(*[0, 1] * 200), verdicts(*[1, 1, 0, 1] * 100)
-    assert paired_difference(base, tuned) == paired_difference(base, tuned, seed=0)
-    assert len({paired_difference(base, tuned, seed=seed)["low"] for seed in range(5)}) > 1
-
-
-@pytest.mark.parametrize(("base", "tuned"), [((1, 0), (1,)), ((), ())])
-def test_a_paired_difference_needs_both_verdicts_on_each_question(base, tuned):
-    with pytest.raises(ValueError, match=f"got {len(base)} and {len(tuned)}"):
-        paired_difference(verdicts(*base), verdicts(*tuned))
-
-
-def test_a_summary_has_the_fields_of_a_record_in_percent():
-    some = [*verdicts(1, 1, 0), *verdicts(0, hardness="extra"), Verdict(exec=0, hardness="extra", outcome="timeout")]
-    found = summary(some)
-    low, high = wilson_interval(2, 5)
-
-    assert list(found) == ["questions", "ex", "ex_low", "ex_high", "em", "by_hardness", "outcomes"]
-    assert (found["questions"], found["ex"], found["em"]) == (5, 40.0, None)
-    assert (found["ex_low"], found["ex_high"]) == pytest.approx((100 * low, 100 * high), abs=0.005)
-    assert found["outcomes"] == {"correct": 2, "wrong result": 2, "timeout": 1}
-    assert list(found["by_hardness"]) == ["easy", "extra"], "levels without questions have no score"
-    assert found["by_hardness"]["easy"]["questions"] == 3 and found["by_hardness"]["easy"]["ex"] == 66.6667
-    assert set(found["by_hardness"]["extra"]) == {"questions", "ex", "ex_low", "ex_high"}
-    assert json.loads(json.dumps(found)) == found
-
-
-def test_failures_show_each_kind_before_a_second_of_one():
-    outcomes = ["wrong result", "correct", "wrong result", "timeout", "wrong result", "empty"]
-    some = [Verdict(exec=int(one == "correct"), hardness="easy", outcome=one) for one in outcomes]
-    assert failures(some, limit=4) == [0, 3, 5, 2]
-    assert failures(some, limit=99) == [0, 3, 5, 2, 4]
-    assert failures(verdicts(1, 1)) == []
+def test_foreign_keys_of_tables_json_count_for_the_exact_match(tmp_path):
+    script = (
+        "CREATE TABLE singer (id INT, name TEXT); CREATE TABLE song (by INT, title TEXT); INSERT INTO singer VALUES (1, 'Ada')"
+    )
+    make_database(tmp_path / "database" / "concert" / "concert.sqlite", script)
+    declared = script.replace("by INT", "by INT REFERENCES singer(id)")
+    entry = schema.read(make_database(tmp_path / "declared.sqlite", declared)).as_spider() | {"db_id": "concert"}
+    tables = written(tmp_path / "tables.json", json.dumps([entry]))
+    join = "FROM singer JOIN song ON singer.id = song.by"
+    gold = written(tmp_path / "gold.txt", f"SELECT singer.id {join}\tconcert\n")
+    pred = written(tmp_path / "pred.txt", f"SELECT song.by {join}\n")
+    for quirks in (False, True):
+        found = [judge_files(gold, pred, tmp_path, given, official_quirks=quirks, progress="")[1] for given in (None, tables)]
+        assert [one.exact for (one,) in found] == [0, 1]
 
 
 # Real Spider
 
 
+@pytest.fixture(scope="module")
+def official():
+    """Official verdicts on pairs of gold and prediction, by the name of their file."""
+    folder = Path(os.environ["PARITY_DIR"])
+    return lambda name: json.loads((folder / f"official_verdicts_{name}.json").read_text(encoding="utf-8"))
+
+
 @pytest.fixture
-def official(parity_dir):
-    return json.loads((parity_dir / "official_verdicts_dev.json").read_text(encoding="utf-8"))
+def judge_rows(spider_dir):
+    """Judge pairs as the parity files have them."""
+
+    def judge(rows, **options):
+        databases = {row["db_id"]: spider_dir / "database" / row["db_id"] / f"{row['db_id']}.sqlite" for row in rows}
+        golds, tables = [(row["gold"], row["db_id"]) for row in rows], spider.read_tables(spider_dir / "tables.json")
+        return judge_all(golds, [row["pred"] for row in rows], databases, tables, progress="", **options)
+
+    return judge
 
 
-def databases(spider_dir, rows):
-    return {row["db_id"]: spider_dir / "database" / row["db_id"] / f"{row['db_id']}.sqlite" for row in rows}
-
-
-@pytest.mark.spider
-def test_ex_agrees_with_the_official_evaluator_on_spider_dev(spider_dir, official):
-    """All but the pairs from which it strips a DISTINCT."""
-    golds = [(row["gold"], row["db_id"]) for row in official]
-    found = judge_all(golds, [row["pred"] for row in official], databases(spider_dir, official), progress="")
-
-    disagreeing = [row for row, one in zip(official, found, strict=True) if row["exec"] != one.exec]
-    assert len(official) == 1034
-    assert len(disagreeing) <= 4
-    assert all("distinct" in f"{row['gold']} {row['pred']}".lower() for row in disagreeing)
-    assert [one.hardness for one in found] == [row["hardness"] for row in official]
+def disagreeing(rows, found, field):
+    """Places where official verdicts are others."""
+    return {place for place, (row, one) in enumerate(zip(rows, found, strict=True)) if row[field] != getattr(one, field)}
 
 
 @pytest.mark.spider
-def test_every_gold_query_of_spider_dev_is_judged_correct_against_itself(spider_dir):
+@pytest.mark.parametrize(("name", "count"), [("dev", 1034), ("mutated", 3000)])
+def test_with_official_quirks_every_verdict_is_the_official_one(official, judge_rows, name, count):
+    rows = official(name)
+    found = judge_rows(rows, official_quirks=True, limits=Limits(seconds=1.5))
+    assert len(found) == count
+    assert [disagreeing(rows, found, field) for field in ("exec", "exact", "hardness")] == [set(), set(), set()]
+
+
+@pytest.mark.spider
+def test_verdicts_on_spider_dev_differ_from_the_official_ones_where_it_strips_a_distinct_alone(official, judge_rows):
+    rows = official("dev")
+    found = judge_rows(rows)
+    by_result, by_match = disagreeing(rows, found, "exec"), disagreeing(rows, found, "exact")
+    assert by_result == {321, 322, 520, 751}
+    assert by_match == {944, 945}
+    assert all("distinct" in f"{rows[at]['gold']} {rows[at]['pred']}".lower() for at in by_result | by_match)
+    assert [one.hardness for one in found] == [row["hardness"] for row in rows]
+
+
+@pytest.mark.spider
+def test_every_gold_query_of_spider_dev_is_judged_correct_against_itself(spider_dir, judge_rows):
     golds = read_gold(spider_dir / "dev.json")
-    rows = [{"db_id": db_id} for _, db_id in golds]
-    found = judge_all(golds, [sql for sql, _ in golds], databases(spider_dir, rows), progress="")
-    assert Counter(one.outcome for one in found) == {"correct": 1034}
+    found = judge_rows([{"gold": one.query, "db_id": one.db_id, "pred": one.query} for one in golds])
+    assert Counter((one.outcome, one.exact) for one in found) == {("correct", 1): 1034}
     counts = Counter(one.hardness for one in found)
     assert [counts[level] for level in LEVELS] == [248, 446, 174, 166]  # as published with Spider
 
 
 @pytest.mark.spider
 def test_files_in_the_official_form_get_the_official_verdicts(spider_dir, official, tmp_path):
-    some = official[:40]
+    some = official("dev")[:40]
     gold = written(tmp_path / "gold.sql", "".join(f"{row['gold']}\t{row['db_id']}\n" for row in some))
     pred = written(tmp_path / "pred.sql", "".join(f"{row['pred']}\n" for row in some))
-    found = judge_files(gold, pred, spider_dir, tmp_path / "out.json")
-    assert [one.exec for one in found] == [row["exec"] for row in some]
+    _, found = judge_files(gold, pred, spider_dir, spider_dir / "tables.json", progress="")
+    assert [(one.exec, one.exact) for one in found] == [(row["exec"], row["exact"]) for row in some]

@@ -100,6 +100,13 @@ def test_a_not_in_where_counts_as_an_aggregate():
     assert hardness("SELECT count(*) FROM t WHERE x NOT BETWEEN 1 AND 2") == "medium"
 
 
+@pytest.mark.parametrize("condition", ["x NOT LIKE 'y'", "NOT x LIKE 'y'"])
+def test_a_not_before_like_counts_as_an_aggregate_too(condition):
+    """With two clauses, three others are hard and two are extra."""
+    assert hardness("SELECT a, count(*) FROM t WHERE x LIKE 'y' AND z = 1") == "extra"
+    assert hardness(f"SELECT a, count(*) FROM t WHERE {condition} AND z = 1") == "hard"
+
+
 @pytest.mark.parametrize("word", ["AND", "OR"])
 def test_an_and_or_or_in_having_counts_as_an_aggregate(word):
     assert hardness("SELECT count(a) FROM t GROUP BY a HAVING sum(x) > 1") == "easy"

@@ -4,7 +4,7 @@ import matplotlib
 import pytest
 
 from helpers import execution, report
-from helpers.evaluation import Verdict
+from helpers.evaluation import NO_ROWS, TIED, WRONG_ON_A_COPY, Verdict
 from helpers.prompts import Row
 from helpers.spider import Example
 
@@ -12,7 +12,9 @@ matplotlib.use("Agg")
 
 
 def verdicts(pattern, level="easy"):
-    return [Verdict(exec=int(mark), hardness=level, outcome="correct" if mark == "1" else "wrong result") for mark in pattern]
+    """Verdicts on questions that were answered right ("1") or wrong ("0"), by both measures."""
+    outcomes = {"1": "correct", "0": "wrong result"}
+    return [Verdict(exec=int(mark), exact=int(mark), hardness=level, outcome=outcomes[mark]) for mark in pattern]
 
 
 def test_the_score_table_has_a_row_a_level_that_occurs_and_one_for_all():
@@ -25,11 +27,88 @@ def test_the_score_table_has_a_row_a_level_that_occurs_and_one_for_all():
 
 @pytest.mark.parametrize(
     ("difference", "low", "high", "says"),
-    [(10, 2, 18, "training helped"), (-10, -18, -2, "training hurt"), (10, -2, 22, "do not show which is better")],
+    [(10, 2, 18, "tuned is better"), (-10, -18, -2, "tuned is worse"), (10, -2, 22, "do not show which is better")],
 )
 def test_the_sentence_says_what_the_interval_means(difference, low, high, says):
-    paired = {"difference": difference, "low": low, "high": high, "gained": 3, "lost": 1}
-    assert says in report.difference_sentence(paired)
+    paired = {"difference": difference, "low": low, "high": high, "gained": 3, "lost": 1, "p_value": 0.625}
+    sentence = report.difference_sentence(paired)
+    assert says in sentence
+    assert sentence.startswith("tuned minus base")
+    assert f"{difference:+.1f} points" in sentence and f"{low:+.1f} to {high:+.1f}" in sentence
+    assert "3 questions gained, 1 lost; McNemar's p = 0.62" in sentence
+
+
+def test_the_sentence_calls_the_systems_by_their_names():
+    paired = {"difference": -4, "low": -7, "high": -1, "gained": 0, "lost": 4, "p_value": 0.125}
+    sentence = report.difference_sentence(paired, ("gpt", "llama"))
+    assert sentence.startswith("llama minus gpt") and sentence.endswith("llama is worse")
+
+
+def test_the_score_table_has_a_row_a_label_the_largest_first_and_questions_may_have_several():
+    table = report.score_table(verdicts("1100"), [["join"], ["join", "nested"], ["group"], ["join", "group"]])
+    assert list(table.index) == ["join", "group", "nested", "all"]
+    assert list(table["examples"]) == [3, 2, 1, 4]
+    assert list(table["EX %"].round(1)) == list(table["EM %"].round(1)) == [66.7, 0, 100, 50]
+
+
+def test_two_systems_stand_side_by_side_with_their_intervals():
+    table = report.compare_table(verdicts("0" * 20), verdicts("1" * 10 + "0" * 10))
+    assert list(table.columns) == [
+        "questions",
+        *("EX % before training", "EX % after training"),
+        *("EM % before training", "EM % after training"),
+    ]
+    assert list(table.loc["all"]) == [20, "0.0 (0.0-16.1)", "50.0 (29.9-70.1)", "0.0", "50.0"]
+    assert list(table.index) == ["easy", "all"]
+
+
+def test_two_systems_are_compared_by_labels_under_names_of_their_own():
+    table = report.compare_table(verdicts("10"), verdicts("11"), [["zoo"], ["concert"]], ("gpt", "llama"))
+    assert list(table.columns) == ["questions", "EX % gpt", "EX % llama", "EM % gpt", "EM % llama"]
+    assert set(table.index) == {"zoo", "concert", "all"}
+    assert table.loc["concert", "EX % gpt"].startswith("0.0 (") and table.loc["concert", "EX % llama"].startswith("100.0 (")
+
+
+def noted(note, outcome="correct"):
+    return Verdict(exec=int(outcome == "correct"), exact=0, hardness="easy", outcome=outcome, note=note)
+
+
+def test_weak_questions_are_told_by_their_number():
+    some = [noted(None), noted(NO_ROWS), noted(TIED), noted(None, "gold does not run"), noted(NO_ROWS, "wrong result")]
+    lines = report.weak_lines(some)
+    assert len(lines) == 3
+    assert lines[0].startswith("1 questions: gold does not run") and lines[0].endswith("(3)")
+    assert lines[1] == f"2 questions: {NO_ROWS} (1, 4)"
+    assert lines[2] == f"1 questions: {TIED} (2)"
+
+
+def test_where_no_question_is_weak_there_is_nothing_to_tell():
+    assert report.weak_lines(verdicts("1010")) == []
+
+
+def test_many_weak_questions_are_counted_and_not_all_named():
+    (line,) = report.weak_lines([noted(NO_ROWS)] * 1_500)
+    assert line.startswith("1,500 questions") and "11, …" in line and "12" not in line
+
+
+def test_questions_about_differing_data_are_told_with_the_score_without_them():
+    (line,) = report.weak_lines(verdicts("1100"), differing=[2, 3])
+    assert line.startswith("2 questions") and "(2, 3)" in line and "EX without them 100.0 (34.2-100.0)" in line
+
+
+def test_what_copies_change_is_told_with_both_scores():
+    some = [*verdicts("110"), noted(None, WRONG_ON_A_COPY)]
+    (line,) = report.weak_lines(some)
+    assert line.startswith("1 predictions are right on the database and wrong on an altered copy of it (3)")
+    assert line.endswith("EX 75.0, on copies too 50.0")
+
+
+def test_flipped_questions_are_shown_by_their_number():
+    table = report.flip_table([4, 1, 3], limit=2, question=list("abcde"), gold_SQL=list("ABCDE"))
+    assert list(table.columns) == ["question", "gold SQL"]
+    assert list(table.index) == [4, 1] and table.index.name == "question no."
+    assert table.to_numpy().tolist() == [["e", "E"], ["b", "B"]]
+    assert len(report.flip_table([], question=list("abcde"))) == 0
 
 
 def test_scores_can_be_plotted_where_none_or_all_are_right():
@@ -78,6 +157,13 @@ def test_outcomes_count_both_systems():
     assert table.loc["correct"].tolist() == [0, 2]
     assert table.loc["wrong result"].tolist() == [3, 1]
     report.plot_outcomes(table)
+
+
+def test_outcomes_stand_under_the_names_of_the_systems_the_second_s_most_frequent_first():
+    table = report.outcome_table(verdicts("110"), [*verdicts("00"), noted(None, "timeout")], ("gpt", "llama"))
+    assert list(table.columns) == ["gpt", "llama"]
+    assert table.index[0] == "wrong result"
+    assert table.T.to_dict()["timeout"] == {"gpt": 0, "llama": 1} and table.loc["correct"].tolist() == [2, 0]
 
 
 def test_a_plot_is_kept_as_a_small_picture(tmp_path):

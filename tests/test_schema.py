@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import sqlite3
+from contextlib import closing
 
 import pytest
 from conftest import make_database
@@ -178,6 +180,32 @@ def test_a_schema_in_spiders_form_numbers_columns_from_the_star(read):
     }
 
 
+def test_a_schema_in_spiders_form_is_read_back(read):
+    """Types come as Spider has them: text, number, time."""
+    found = read(CONCERTS)
+    again = schema.from_spider(found.as_spider())
+    assert (again.db_id, names(again), again.foreign_keys) == (found.db_id, names(found), found.foreign_keys)
+    assert again.as_spider() | {"column_types": None} == found.as_spider() | {"column_types": None}
+    assert again.tables[0].columns[0] == Column(name="singer_id", type="number", primary_key=True)
+
+
+def test_a_schema_in_spiders_form_may_have_keys_of_several_columns_and_keys_that_the_file_lacks(read):
+    entry = read("CREATE TABLE seat (hall INT, number INT); CREATE TABLE ticket (hall INT)").as_spider()
+    found = schema.from_spider(entry | {"primary_keys": [[1, 2]], "foreign_keys": [[3, 1]]})
+    assert [column.primary_key for column in found.tables[0].columns] == [True, True]
+    assert links(found) == ["ticket.hall = seat.hall"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"foreign_keys": [[1, 99]]}, {"foreign_keys": [1]}, {"column_types": ["text"]}, {"column_names_original": [["*"]]}],
+    ids=["a key that leads nowhere", "half a key", "too few types", "columns without tables"],
+)
+def test_what_is_no_schema_in_spiders_form_is_an_error(read, change):
+    with pytest.raises((LookupError, TypeError, ValueError)):
+        schema.from_spider(read(CONCERTS).as_spider() | change)
+
+
 @pytest.mark.parametrize(
     ("declared", "expected"),
     [
@@ -258,6 +286,18 @@ def test_names_that_are_not_utf8_are_read_with_replacement_signs(tmp_path):
     assert names(schema.read(path)) == {"singer": ["n\ufffd\ufffdn"]}
 
 
+def test_changes_that_lie_beside_a_database_are_refused_until_they_are_in_it(tmp_path):
+    path = make_database(tmp_path / "open.sqlite", CONCERTS)
+    schema.refuse_open_changes(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("PRAGMA journal_mode = WAL")
+        writer.execute("INSERT INTO singer VALUES (1, 'Ada', NULL)")
+        with pytest.raises(BadDatabase, match=r"open\.sqlite has changes that lie beside it in open\.sqlite-wal"):
+            schema.refuse_open_changes(path)
+        writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        schema.refuse_open_changes(path)
+
+
 # Real Spider
 
 
@@ -291,3 +331,11 @@ def test_every_database_of_spider_is_read_in_the_form_of_the_release(spider_dir,
         assert len(found["column_names"]) == len(found["column_types"]) == columns
         assert set(found["column_types"]) <= {"text", "number", "time"}
         assert all(0 < at < columns for at in itertools.chain(found["primary_keys"], *found["foreign_keys"]))
+
+
+@pytest.mark.spider
+def test_the_schemas_of_the_release_are_read_and_written_without_a_loss(official):
+    for entry in official.values():
+        again = schema.from_spider(entry).as_spider()
+        fields = ("db_id", "table_names_original", "column_names_original", "foreign_keys")
+        assert {name: again[name] for name in fields} == {name: entry[name] for name in fields}
