@@ -122,7 +122,7 @@ def weak_lines(verdicts: Sequence[Verdict], differing: Sequence[int] = ()) -> li
 
 
 def numbers(places: Sequence[int], limit: int = 12) -> str:
-    """The first question numbers of some, counted from 0 as in dev.json."""
+    """The first of some question numbers, counted from 0 in the order of the predictions."""
     return ", ".join(map(str, places[:limit])) + (", …" if len(places) > limit else "")
 
 
