@@ -13,7 +13,8 @@ from pathlib import Path
 
 from helpers import exact_match, execution, official, predictions, schema, spider
 from helpers.gold_cache import GoldCache
-from helpers.hardness import hardness, parse
+from helpers.hardness import hardness
+from helpers.parsing import parse
 from helpers.progress import tqdm
 from helpers.ties import is_tied
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
-from helpers.hardness import SET_OPERATIONS, parse
 from helpers.official import Names
+from helpers.parsing import SET_OPERATIONS, parse
 from helpers.schema import Schema
 
 VALUE = "value"

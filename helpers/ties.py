@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from sqlglot import exp
 
 from helpers.execution import Result
-from helpers.hardness import parse
+from helpers.parsing import parse
 
 
 def is_tied(sql: str, expected: Result, run: Callable[[str], Result]) -> bool:

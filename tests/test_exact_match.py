@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlglot import exp
 
 from helpers import exact_match, schema
-from helpers.hardness import parse
+from helpers.parsing import parse
 
 LONGEST = 10_000  # characters of a prediction that the judge has parsed
 
