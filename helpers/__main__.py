@@ -28,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.command(options)
     except KeyboardInterrupt:
-        print("\nStopped. The same command goes on from what is there.", file=sys.stderr)
+        resumed = " The same command goes on from what is there." if options.command is run_course else ""
+        print(f"\nStopped.{resumed}", file=sys.stderr)
         return FAILED
 
 
@@ -84,7 +85,7 @@ def make_parser() -> argparse.ArgumentParser:
             required=True,
             help="folder with <db_id>/<db_id>.sqlite; other SQLite files there must agree as well",
         )
-        command.add_argument("--tables", type=Path, help="tables.json, for foreign keys that the databases do not declare")
+        command.add_argument("--tables", type=Path, help="tables.json: its foreign keys count for the official exact set match")
         command.add_argument("--field", help="name of the prediction in .json and .jsonl files")
         command.add_argument("--official-quirks", action="store_true", help="with the official evaluator's faults, to the letter")
 
@@ -256,12 +257,11 @@ def list_runs(options: argparse.Namespace) -> int:
 def judge_predictions(options: argparse.Namespace) -> int:
     """Judge a file of predictions and print the scores."""
     try:
-        if options.out.is_dir():
-            raise FileNotFoundError(f"--out {options.out} is a folder: name a file in it")
+        check_target(options.out, "--out")
         golds, verdicts = judged(options, options.pred)
-        evaluation.write_verdicts(verdicts, options.out)
     except REFUSALS as error:
         return refuse(error)
+    evaluation.write_verdicts(verdicts, options.out)
     from helpers import report  # pandas and matplotlib: after the errors that need neither
 
     print(report.score_table(evaluation.alone(verdicts)).round(1).to_string())
@@ -275,8 +275,8 @@ def judge_predictions(options: argparse.Namespace) -> int:
 def compare_predictions(options: argparse.Namespace) -> int:
     """Judge two files of predictions and print where they differ."""
     try:
-        if options.plot and options.plot.is_dir():
-            raise FileNotFoundError(f"--plot {options.plot} is a folder: name a file in it")
+        if options.plot:
+            check_target(options.plot, "--plot")
         golds, first = judged(options, options.pred)
         _, second = judged(options, options.pred_b)
     except REFUSALS as error:
@@ -289,25 +289,44 @@ def compare_predictions(options: argparse.Namespace) -> int:
         "SQL feature": [scores.features(one.query) for one in golds],
         "database": [[one.db_id] for one in golds],
     }
+    a, b = evaluation.alone(first), evaluation.alone(second)
     for title, labels in groups.items():
-        print(f"By {title}:\n{report.compare_table(first, second, labels, names).to_string()}\n")
+        print(f"By {title}:\n{report.compare_table(a, b, labels, names).to_string()}\n")
     print(f"By outcome:\n{report.outcome_table(first, second, names).to_string()}\n")
-    print(report.difference_sentence(scores.paired_difference(first, second), names))
-    for name, places in zip(reversed(names), scores.flipped(first, second), strict=True):
+    print(report.difference_sentence(scores.paired_difference(a, b), names))
+    if (a, b) != (first, second):
+        print(f"On copies too: {report.difference_sentence(scores.paired_difference(first, second), names)}")
+    for name, places in zip(reversed(names), scores.flipped(a, b), strict=True):
         print(f"Right in {name} alone, by number: {report.numbers(places, limit=len(places)) or 'none'}")
-    print("\n".join(report.weak_lines(second, differing(golds, options.db))))
+    known = differing(golds, options.db)
+    for name, path, some in zip(names, (options.pred, options.pred_b), (first, second), strict=True):
+        print("\n  ".join([f"{name} ({path}):", *report.weak_lines(some, known)]))
     if options.plot:
-        tables = report.score_table(second), report.score_table(first)
-        try:
-            report.save_plot(report.plot_scores(*tables, "Execution accuracy", names), options.plot)
-        except OSError as error:
-            return refuse(error)
+        tables = report.score_table(b), report.score_table(a)
+        report.save_plot(report.plot_scores(*tables, "Execution accuracy", names), options.plot)
         print(f"Plot: {options.plot}")
     return DONE
 
 
+def check_target(path: Path, option: str) -> None:
+    """Refuse a file that cannot be written before the work that it shall hold.
+
+    Raises:
+        OSError: it is a folder, a device or a link to one, or lies where nothing can be written.
+    """
+    if path.exists() and not path.is_file():
+        raise FileExistsError(f"{option} {path} is no regular file: name a file")
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise NotADirectoryError(f"{option} {path} cannot be written: {parent} is no folder that can be written")
+
+
 def judged(options: argparse.Namespace, pred: Path) -> tuple[list[predictions.Gold], list[evaluation.Verdict]]:
     """The gold queries and the verdicts on one file of predictions."""
+    if options.field and all(
+        path.suffix.lower() not in predictions.JSON for path in (options.pred, getattr(options, "pred_b", options.pred))
+    ):
+        raise ValueError(f"--field names a prediction in .json and .jsonl files, and {pred} is read as text, one SQL a line")
     if not options.db.is_dir():
         raise FileNotFoundError(f"--db {options.db} is not a folder")
     return evaluation.judge_files(
@@ -315,7 +334,7 @@ def judged(options: argparse.Namespace, pred: Path) -> tuple[list[predictions.Go
         pred,
         options.db,
         options.tables,
-        field=options.field,
+        field=options.field if pred.suffix.lower() in predictions.JSON else None,
         official_quirks=options.official_quirks,
         progress=f"judging {pred.name}",
     )
@@ -343,6 +362,9 @@ def make_neighbours(options: argparse.Namespace) -> int:
         left_out = neighbours.write_all(databases, options.out)
     except REFUSALS as error:
         return refuse(error)
+    if len(left_out) == len(databases):
+        print("No database could have copies:\n" + "\n".join(left_out), file=sys.stderr)
+        return FAILED
     print(f"{len(databases) - len(left_out):,} databases with {neighbours.COPIES} altered copies each: {options.out}")
     for reason in left_out:
         print(f"without copies: {reason}")

@@ -6,7 +6,7 @@ import functools
 import json
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,6 +22,8 @@ PARSED_CHARACTERS = 10_000  # of a prediction; no query of a data set comes near
 NO_ROWS = "gold returns no rows"
 TIED = "gold leaves ties open"
 WRONG_ON_A_COPY = "wrong on a copy"
+RAN = ("correct", "wrong result", WRONG_ON_A_COPY, "timeout")  # what SQLite takes for a query
+TRIED_VALUES = 50_000_000  # looked at in search of an order of columns, some ten seconds; then two results count as different
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +107,9 @@ class Judge:
                 break
             expected = self._run_gold(database, gold)
             if not expected.ok:
-                return Executed(outcome="gold does not run", error=expected.error)
+                return Executed(
+                    outcome="gold does not run", error=f"on {database.name}: {expected.error}" if number else expected.error
+                )
             if ordered and not self.quirks and is_tied(gold, expected, functools.partial(self._run_gold, database)):
                 if number:
                     continue  # an altered copy on which gold itself is left to chance says nothing
@@ -137,15 +141,15 @@ class Judge:
                 return official.matches(gold, official.as_read(prediction), self.names(db_id))
             except ValueError:  # gold that the official parser cannot read
                 return False
-        ran = executed.outcome in ("correct", "wrong result", WRONG_ON_A_COPY, "timeout")
-        return ran and exact_match.matches(gold, prediction, self.names(db_id))
+        ran = executed.outcome in RAN
+        return ran and exact_match.matches(gold, prediction, self.names(db_id).columns)
 
     def _names(self, db_id: str) -> official.Names:
         try:
             found = schema.read(self.databases[db_id])
         except schema.BadDatabase:  # views alone, say: names stand for themselves
             return official.Names({}, {})
-        return (official if self.quirks else exact_match).names(found, self.tables.get(db_id, found))
+        return official.names(found, self.tables.get(db_id, found))
 
     def _cached(self, database: Path, gold: str) -> execution.Result:
         result = self.cache.get(database, gold)
@@ -184,8 +188,9 @@ def judge_all(
     if missing:
         raise ValueError(f"There is no database for {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}")
     for db_id in {db_id for _, db_id in golds}:
-        for database in copies(databases[db_id]):
-            schema.refuse_open_changes(database)
+        schema.refuse_open_changes(databases[db_id])
+        for copy in copies(databases[db_id])[1:]:
+            schema.read(copy)  # a copy that cannot be read would make every question about it fail
     rows = [(gold, db_id, prediction) for (gold, db_id), prediction in zip(golds, predictions, strict=True)]
     judge = Judge(databases, tables, official_quirks=official_quirks, limits=limits)
     # SQLite works in a process of its own: while it does, this thread parses.
@@ -266,7 +271,7 @@ def copies(database: Path) -> list[Path]:
     """The SQLite files that a verdict rests on: the database first, then all others in its folder, if the folder has its name."""
     if database.parent.name != database.stem:
         return [database]
-    return [database, *sorted(path for path in database.parent.glob("*.sqlite") if path != database)]
+    return [database, *sorted(path for path in database.parent.glob("[!.]*.sqlite") if path != database)]
 
 
 def is_ordered(gold: str, *, by_text: bool = False) -> bool:
@@ -280,7 +285,7 @@ def is_ordered(gold: str, *, by_text: bool = False) -> bool:
 
 
 def same_result(expected: Sequence[tuple], found: Sequence[tuple], *, ordered: bool) -> bool:
-    """Whether two results agree as the official evaluator compares them.
+    """Whether two results agree by the official evaluator's rule.
 
     Rows count as often as they occur; their order counts only if `ordered`; the columns may stand in another order.
     Values are equal as in Python: 1 equals 1.0, but not '1'.
@@ -297,17 +302,20 @@ def same_result(expected: Sequence[tuple], found: Sequence[tuple], *, ordered: b
     if ordered:
         return Counter(wanted) == Counter(columns)
     wanted.sort(key=lambda column: len(set(column)), reverse=True)  # what tells rows apart comes first: few wrong turns
-    start = [0] * len(expected)
-    return columns_match(wanted, Counter(columns), start, start)
+    start, tries = [0] * len(expected), iter(range(TRIED_VALUES // len(expected)))
+    return columns_match(wanted, Counter(columns), start, start, tries)
 
 
-def columns_match(wanted: list[tuple], columns: Counter[tuple], groups: list[int], found_groups: list[int]) -> bool:
+def columns_match(
+    wanted: list[tuple], columns: Counter[tuple], groups: list[int], found_groups: list[int], tries: Iterator[int]
+) -> bool:
     """Whether the columns can be put in an order that gives the same rows as often as the wanted ones.
 
     Args:
         wanted: columns whose partners are still to be found.
         columns: those left to choose from; equal ones are one choice.
         groups, found_groups: a number a row, the same for rows that agree in all columns that have partners.
+        tries: gives out when enough was tried, and then nothing matches.
     """
     if not wanted:
         return True
@@ -315,7 +323,9 @@ def columns_match(wanted: list[tuple], columns: Counter[tuple], groups: list[int
     finer = [known.setdefault(pair, len(known)) for pair in zip(groups, wanted[0], strict=True)]
     counts = Counter(finer)
     for column in columns:
+        if next(tries, None) is None:
+            return False
         found_finer = [known.get(pair, -1) for pair in zip(found_groups, column, strict=True)]
-        if Counter(found_finer) == counts and columns_match(wanted[1:], columns - Counter([column]), finer, found_finer):
+        if Counter(found_finer) == counts and columns_match(wanted[1:], columns - Counter([column]), finer, found_finer, tries):
             return True
     return False

@@ -1,52 +1,61 @@
 """Exact set match: whether two queries ask for the same things, clause by clause, whatever their values and their results.
 
 Spider's rules: what is selected, the tables, the conditions and GROUP BY count as sets, ORDER BY in order; names stand for the
-columns they mean, those that foreign keys link for one; values, LIMIT's number and ON conditions do not count. The faults of the
-official code are repaired: any SQL that SQLite runs is read, DISTINCT counts, each key of ORDER BY has its own direction, AND and
-OR keep their nesting, and nested queries are compared by the same rules.
+columns they mean, those that the query's joins make equal for one; values, LIMIT's number and all else in ON do not count. The
+faults of the official code are repaired: any SQL that SQLite runs is read, DISTINCT counts, each key of ORDER BY has its own
+direction, AND and OR keep their nesting, nested queries are compared by the same rules, and two columns that refer to one table
+are two. Arguments of functions that are values do not count either: strftime('%Y', x) matches strftime('%m', x).
 
 Source: Yu et al., EMNLP 2018, section 6; `official` keeps the faults.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlglot import exp
 
-from helpers.official import Names
 from helpers.parsing import SET_OPERATIONS, parse
-from helpers.schema import Schema
 
+Columns = Mapping[str, Sequence[str]]
 VALUE = "value"
+MOST_PERMUTED = 4  # occurrences of one table in a FROM
 MIRRORED = {"GT": "LT", "LT": "GT", "GTE": "LTE", "LTE": "GTE"}
 COMMUTATIVE = (exp.EQ, exp.NEQ, exp.Add, exp.Mul)
 
 
-def names(schema: Schema, keys: Schema) -> Names:
-    """The names in a database; `keys` has its foreign keys. All columns that keys link, over any number of steps, are twins."""
-    groups: list[set[str]] = []
-    for link in keys.foreign_keys:
-        group = {f"{link.table}.{link.column}".lower(), f"{link.to_table}.{link.to_column}".lower()}
-        linked = [other for other in groups if other & group]
-        groups = [other for other in groups if other not in linked] + [group.union(*linked)]
-    columns = {table.name.lower(): tuple(column.name.lower() for column in table.columns) for table in schema.tables}
-    return Names(columns, {column: min(group) for group in groups for column in group})
+def matches(gold: str, prediction: str, columns: Columns) -> bool:
+    """Whether two queries agree by exact set match. SQL that sqlglot cannot read agrees only with the very same text.
 
-
-def matches(gold: str, prediction: str, names: Names) -> bool:
-    """Whether two queries agree by exact set match. SQL that sqlglot cannot read agrees only with the very same text."""
+    Args:
+        columns: names of the columns of each table, in lower case.
+    """
     if gold.split() == prediction.split():
         return True
     wanted, found = parse(gold), parse(prediction)
     if wanted is None or found is None:
         return False
     try:
-        return Reader(names).query(wanted) == Reader(names).query(found)
+        meaning = Reader(columns).query(wanted)
+        # a table that is joined to itself may stand first as this alias or as that
+        return any(Reader(columns, order).query(found) == meaning for order in orders(found))
     except RecursionError:  # nested more deeply than Python's stack: no query of a data set is
         return False
+
+
+def orders(tree: exp.Expression) -> Iterable[tuple[int, ...]]:
+    """The ways to number the occurrences of one table in a FROM."""
+    most = max(
+        (
+            max(Counter(one.name.lower() for one in select.find_all(exp.Table)).values(), default=1)
+            for select in tree.find_all(exp.Select)
+        ),
+        default=1,
+    )
+    return itertools.permutations(range(min(most, MOST_PERMUTED)))
 
 
 @dataclass
@@ -54,9 +63,11 @@ class Scope:
     """What names mean in one SELECT.
 
     Attributes:
-        tables: those of FROM, in order.
+        tables: those of FROM, in order; the second of one name is `name#1`.
         aliases: what T1, T2 … stand for.
         selected: expressions that AS names.
+        twins: columns that a condition of the query makes equal -> the one that stands for them.
+        opaque: whether FROM has a source whose columns are not known (a nested query, a view).
         outer: the query that this one is nested in.
     """
 
@@ -64,29 +75,36 @@ class Scope:
     tables: list[str] = field(default_factory=list)
     aliases: dict[str, str] = field(default_factory=dict)
     selected: dict[str, Hashable] = field(default_factory=dict)
+    twins: dict[str, str] = field(default_factory=dict)
+    opaque: bool = False
 
 
 class Reader:
-    """Turns a parsed query into nested tuples and sets that are equal where queries match."""
+    """Turns a parsed query into nested tuples and sets that are equal where queries match.
 
-    def __init__(self, names: Names) -> None:
-        self.names = names
+    Args:
+        columns: as in `matches`.
+        order: numbers for the first, second … occurrence of one table in a FROM.
+    """
+
+    def __init__(self, columns: Columns, order: tuple[int, ...] = ()) -> None:
+        self.columns = columns
+        self.order = order
 
     def query(self, tree: exp.Expression, outer: Scope | None = None) -> Hashable:
         """A whole query, with its set operations."""
-        if isinstance(tree, exp.Subquery) and not isinstance(tree.this, exp.Table):
+        if isinstance(tree, exp.Subquery):
             return self.query(tree.this, outer)
-        if isinstance(tree, SET_OPERATIONS):
-            scope = Scope(outer)
-            sides = (self.query(tree.this, outer), self.query(tree.expression, outer))
-            return (type(tree).__name__, bool(tree.args.get("distinct")), *sides, *self.ends(tree, scope))
-        if not isinstance(tree, exp.Select):
-            return self.part(tree, Scope(outer))
         scope = Scope(outer)
+        named = self.part(tree.args.get("with_") or tree.args.get("with"), scope)
+        if isinstance(tree, SET_OPERATIONS):
+            sides = (self.query(tree.this, outer), self.query(tree.expression, outer))
+            return (type(tree).__name__, bool(tree.args.get("distinct")), *sides, *self.ends(tree, scope, []), named)
+        if not isinstance(tree, exp.Select):
+            return self.part(tree, scope)
         tables = bag(self.table(source, scope) for source in sources(tree))
-        selected = []
-        for column in tree.expressions:
-            selected.append(self.part(column.unalias(), scope))
+        scope.twins = self.equated(tree, scope)
+        selected = [self.part(column.unalias(), scope) for column in tree.expressions]
         scope.selected = {
             column.alias.lower(): meaning
             for column, meaning in zip(tree.expressions, selected, strict=True)
@@ -98,10 +116,11 @@ class Reader:
             bag(selected),
             tables,
             self.part(tree.args.get("where"), scope),
-            frozenset(self.part(one, scope) for one in group.expressions) if group else None,
+            frozenset(self.key(one, scope, selected) for one in group.expressions) if group else None,
             self.part(tree.args.get("having"), scope),
-            *self.ends(tree, scope),
-            self.part(tree.args.get("with_") or tree.args.get("with"), scope),
+            *self.ends(tree, scope, selected),
+            self.part(tree.args.get("windows"), scope),
+            named,
         )
 
     def table(self, source: exp.Expression, scope: Scope) -> Hashable:
@@ -111,19 +130,57 @@ class Reader:
             side, inner = source.side or source.method, source.this
         if isinstance(inner, exp.Table):
             name = inner.name.lower()
-            scope.tables.append(name)
-            scope.aliases[inner.alias_or_name.lower()] = name
+            place = sum(known.partition("#")[0] == name for known in scope.tables)
+            number = self.order[place] if place < len(self.order) else place
+            scope.tables.append(f"{name}#{number}" if number else name)
+            scope.aliases[inner.alias_or_name.lower()] = scope.tables[-1]
+            scope.opaque |= name not in self.columns
             return side, name
-        scope.aliases[inner.alias_or_name.lower()] = ""
-        return side, self.query(inner, scope.outer)
+        scope.opaque = True
+        content = self.query(inner, scope.outer)
+        scope.aliases[inner.alias_or_name.lower()] = f"query {hash(content)}"
+        return side, content
 
-    def ends(self, tree: exp.Expression, scope: Scope) -> tuple:
-        """ORDER BY, each key with its direction, and whether there is a LIMIT."""
+    def equated(self, tree: exp.Select, scope: Scope) -> dict[str, str]:
+        """The columns that ON, USING and WHERE make equal, with the one that stands for each."""
+        groups: list[set[str]] = []
+        for pair in self.equalities(tree, scope):
+            linked = [group for group in groups if group & pair]
+            groups = [group for group in groups if group not in linked] + [pair.union(*linked)]
+        return {column: min(group) for group in groups for column in group}
+
+    def equalities(self, tree: exp.Select, scope: Scope) -> Iterable[set[str]]:
+        """Pairs of columns that must be equal in every row."""
+        joins = tree.args.get("joins") or []
+        where = tree.args.get("where")
+        for condition in [*(join.args.get("on") for join in joins), where and where.this]:
+            for one in members(condition, exp.And) if condition else ():
+                sides = (one.this, one.expression) if isinstance(one, exp.EQ) else ()
+                if len(sides) == 2 and all(isinstance(side.unnest(), exp.Column) for side in sides):
+                    yield {str(self.column(side.unnest(), scope)) for side in sides}
+        for number, join in enumerate(joins):
+            for name in join.args.get("using") or ():
+                yield {
+                    f"{table}.{name.name.lower()}"
+                    for table in scope.tables[: number + 2]
+                    if name.name.lower() in self.known(table)
+                }
+
+    def key(self, node: exp.Expression, scope: Scope, selected: Sequence[Hashable]) -> Hashable:
+        """A key of GROUP BY or ORDER BY: a name that AS gives, the number of a selected expression, or any expression."""
+        if isinstance(node, exp.Literal) and node.is_int and 0 < int(node.name) <= len(selected):
+            return selected[int(node.name) - 1]
+        return self.part(node, scope)
+
+    def ends(self, tree: exp.Expression, scope: Scope, selected: Sequence[Hashable]) -> tuple:
+        """ORDER BY, each key with its direction, and whether there is a LIMIT, and an OFFSET."""
         keys = []
-        for key in order.expressions if (order := tree.args.get("order")) else []:
-            named = key.this.name.lower() if isinstance(key.this, exp.Column) and not key.this.table else ""
-            keys.append((scope.selected.get(named) or self.part(key.this, scope), bool(key.args.get("desc"))))
-        return tuple(keys), tree.args.get("limit") is not None
+        for one in order.expressions if (order := tree.args.get("order")) else []:
+            named = one.this.name.lower() if isinstance(one.this, exp.Column) and not one.this.table else ""
+            meaning = scope.selected.get(named) or self.key(one.this, scope, selected)
+            descending = bool(one.args.get("desc"))
+            keys.append((meaning, descending, bool(one.args.get("nulls_first")) == (not descending)))
+        return tuple(keys), tree.args.get("limit") is not None, tree.args.get("offset") is not None
 
     def part(self, node: object, scope: Scope) -> Hashable:
         """Any part of a query."""
@@ -140,7 +197,7 @@ class Reader:
         if isinstance(node, (exp.Query, exp.Subquery)):
             return self.query(node, scope)
         if isinstance(node, exp.Connector):
-            return type(node).__name__, bag(self.part(one, scope) for one in node.flatten())
+            return type(node).__name__, bag(self.part(one, scope) for one in members(node, type(node)))
         parts = [(name, self.part(value, scope)) for name, value in node.args.items() if value not in (None, False, [])]
         return self.in_one_form(node, dict(parts))
 
@@ -161,27 +218,45 @@ class Reader:
     def column(self, node: exp.Column, scope: Scope) -> Hashable:
         """What a column's name means: `table.column`, an expression that AS names, or a string in double quotes."""
         name, table = node.name.lower(), node.table.lower()
-        found: Scope | None = scope
+        found, opaque = scope, False
         while found is not None:
-            if table in found.aliases:
-                return self.twin(f"{found.aliases[table]}.{name}")
+            opaque |= found.opaque
+            if table and table in found.aliases:
+                return found.twins.get(column := f"{found.aliases[table]}.{name}", column)
             for known in () if table else found.tables:
-                if name in self.names.columns.get(known, ()):
-                    return self.twin(f"{known}.{name}")
+                if name in self.known(known):
+                    return found.twins.get(column := f"{known}.{name}", column)
             if not table and name in found.selected:
                 return found.selected[name]
             found = found.outer
-        return VALUE if node.this.args.get("quoted") and not table else f"{table}.{name}"
+        return VALUE if node.this.args.get("quoted") and not table and not opaque else f"{table}.{name}"
 
-    def twin(self, column: str) -> str:
-        """The column that stands for those that foreign keys link with this one."""
-        return self.names.twins.get(column, column)
+    def known(self, table: str) -> Sequence[str]:
+        """The columns of a table of a scope; none for a view."""
+        return self.columns.get(table.partition("#")[0], ())
+
+
+def members(node: exp.Expression, kind: type[exp.Expression]) -> Iterable[exp.Expression]:
+    """The parts of a chain of one kind (`a AND b AND c`), in whatever parentheses."""
+    node = node.unnest()
+    if isinstance(node, kind) and isinstance(node, exp.Connector):
+        yield from members(node.left, kind)
+        yield from members(node.right, kind)
+    else:
+        yield node
 
 
 def sources(tree: exp.Select) -> list[exp.Expression]:
-    """The parts of FROM: the first table, then each join."""
+    """The parts of FROM: the first table, then each join; those in parentheses as well."""
     first = tree.args.get("from_") or tree.args.get("from")
-    return [*([first.this] if first else []), *(tree.args.get("joins") or [])]
+    found: list[exp.Expression] = []
+    for source in [*([first.this] if first else []), *(tree.args.get("joins") or [])]:
+        inner = source.this if isinstance(source, exp.Join) else source
+        if isinstance(inner, (exp.Subquery, exp.Paren)) and isinstance(inner.this, exp.Table):
+            found += [inner.this, *(inner.this.args.get("joins") or []), *(inner.args.get("joins") or [])]
+        else:
+            found += [source, *(inner.args.get("joins") or [] if isinstance(inner, exp.Table) else [])]
+    return found
 
 
 def bag(some: Iterable[Hashable]) -> frozenset:

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import re
 import sqlite3
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,11 @@ from pathlib import Path
 from helpers import environment
 from helpers.execution import MIB, Result
 
+# Queries whose result changes though the database does not
+CHANGING = re.compile(
+    r"\b(now|current_date|current_time|current_timestamp|random|randomblob)\b|\b(date|time|datetime|julianday|unixepoch)\s*\(\s*\)",
+    re.IGNORECASE,
+)
 LARGEST = MIB  # characters of one result; gold that returns more is run again
 
 
@@ -25,7 +31,7 @@ class GoldCache:
     def __init__(self) -> None:
         self._hashes: dict[Path, str] = {}
         self._store: sqlite3.Connection | None = None
-        with contextlib.suppress(OSError, sqlite3.Error):
+        with contextlib.suppress(OSError, RuntimeError, sqlite3.Error):  # RuntimeError: no home folder
             folder = environment.cache_dir()
             folder.mkdir(parents=True, exist_ok=True)
             store = sqlite3.connect(folder / "gold_results.sqlite", check_same_thread=False, timeout=1, isolation_level=None)
@@ -52,7 +58,7 @@ class GoldCache:
 
     def put(self, database: Path, sql: str, result: Result) -> None:
         """Keep a result, if the query ran and it is not too large."""
-        if self._store is None or not result.ok or len(result.rows) * len(result.columns) > LARGEST // 4:
+        if self._store is None or not result.ok or CHANGING.search(sql) or len(result.rows) * len(result.columns) > LARGEST // 4:
             return
         text = json.dumps(asdict(result), default=lambda value: {"base64": base64.b64encode(value).decode()})
         if len(text) <= LARGEST:

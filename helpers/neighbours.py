@@ -93,6 +93,7 @@ def make(db_id: str, database: Path, folder: Path, *, copies: int = COPIES) -> N
     Raises:
         schema.BadDatabase: it cannot be read, is too large, or has virtual tables.
     """
+    schema.refuse_open_changes(database)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(database, folder / f"{db_id}.sqlite")
     if database.stat().st_size > LARGEST:

@@ -98,7 +98,6 @@ def names(schema: Schema, keys: Schema) -> Names:
 
     A key joins the first group that holds one of its ends; groups that turn out to be linked later stay apart (as they do there).
     """
-    columns = {table.name.lower(): tuple(column.name.lower() for column in table.columns) for table in schema.tables}
     order = [f"{table.name}.{column.name}".lower() for table in keys.tables for column in table.columns]
     place = {name: number for number, name in reversed(list(enumerate(order)))}
     groups: list[set[int]] = []
@@ -109,7 +108,7 @@ def names(schema: Schema, keys: Schema) -> Names:
             groups.append(ends)
         else:
             group |= ends
-    return Names(columns, {order[one]: order[min(group)] for group in groups for one in group})
+    return Names(schema.columns(), {order[one]: order[min(group)] for group in groups for one in group})
 
 
 @dataclass(frozen=True)
@@ -174,17 +173,21 @@ def words(sql: str) -> list[str]:
     return found
 
 
+def find_aliases(words: list[str], names: Names) -> dict[str, str]:
+    """What each alias stands for: one list for the whole query, wherever an `as` stands."""
+    aliases = {words[at + 1]: words[at - 1] for at, word in enumerate(words) if word == "as"}
+    if set(aliases) & set(names.columns):
+        raise ValueError("an alias has the name of a table")
+    return aliases | {name: name for name in names.columns}
+
+
 class Parser:
     """The official parser's walk over the words of one query. A word where it expects another is an error of any kind."""
 
-    def __init__(self, words: list[str], names: Names) -> None:
+    def __init__(self, words: list[str], names: Names, aliases: dict[str, str] | None = None) -> None:
         self.words = words
         self.names = names
-        # One list of aliases for the whole query, wherever an `as` stands
-        self.aliases = {words[at + 1]: words[at - 1] for at, word in enumerate(words) if word == "as"}
-        if set(self.aliases) & set(names.columns):
-            raise ValueError("an alias has the name of a table")
-        self.aliases |= {name: name for name in names.columns}
+        self.aliases = find_aliases(words, names) if aliases is None else aliases
         self.within_from = 0  # values are forgotten, except within a query in FROM
 
     def at(self, at: int, *wanted: str) -> bool:
@@ -329,16 +332,10 @@ class Parser:
                 # everything up to the next border counts as one column, of which only the beginning is read
                 while at < len(self.words) and self.words[at] not in (",", ")", "and", *CLAUSES, *JOIN_WORDS):
                     at += 1
-                value = self.part(begin, at).read_column(0, known)[1]
+                value = Parser(self.words[begin:at], self.names, self.aliases).read_column(0, known)[1]
         if block:
             at = self.past(at, ")")
         return at, value if isinstance(value, Query) or self.within_from else None
-
-    def part(self, begin: int, end: int) -> Parser:
-        """A parser of some words, that knows the aliases of all."""
-        part = object.__new__(Parser)
-        part.words, part.names, part.aliases, part.within_from = self.words[begin:end], self.names, self.aliases, 0
-        return part
 
     def read_unit(self, at: int, known: list[str]) -> tuple[int, tuple]:
         block = self.words[at] == "("

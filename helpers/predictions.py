@@ -9,10 +9,17 @@ from typing import Any
 
 from helpers import spider
 
+JSON = (".json", ".jsonl")
 FIELDS = ("prediction", "pred", "predicted_sql", "sql")  # of a prediction in JSON, where no other name is given
-FENCE = re.compile(r"```[\w-]*\n?(.*?)(?:```|$)", re.DOTALL)
-START = re.compile(r"\b(?:SELECT\b|WITH\s+(?:RECURSIVE\s+)?\w+\s*(?:\([^)]*\)\s*)?AS\s*\()", re.IGNORECASE)
-PIECES = re.compile(r"""'[^']*'|"[^"]*"|(?P<gap>(?:\s|--[^\n]*|/\*.*?\*/)+)|(?P<end>;|```)|.""", re.DOTALL)
+FENCE = re.compile(r"```([\w-]*)\n?(.*?)(?:```|$)", re.DOTALL)
+NAME = r"""(?:\w+|"[^"]+"|`[^`]+`|\[[^\]]+\])"""
+START = re.compile(
+    rf"\b(?:SELECT\b|WITH\s+(?:RECURSIVE\s+)?{NAME}\s*(?:\([^)]*\)\s*)?AS\s*(?:(?:NOT\s+)?MATERIALIZED\s*)?\()", re.IGNORECASE
+)
+COMMENTS = re.compile(r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)+", re.DOTALL)
+PIECES = re.compile(
+    r"""'[^']*'|"[^"]*"|`[^`\n]+`(?!`)|\[[^\]\n]*\]|(?P<gap>(?:\s|--[^\n]*|/\*.*?\*/)+)|(?P<end>;|```)|.""", re.DOTALL
+)
 BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 
 
@@ -32,13 +39,15 @@ class Gold:
 def extract_sql(answer: str) -> str:
     """The one SQL statement in a model's answer, on one line; '' if there is none.
 
-    The rule: in an answer that does not begin with SQL, look into the first code fence that holds SQL, or else into the whole
-    answer. Take what begins at the first SELECT (or `WITH name AS (`) and goes up to the first semicolon, blank line or fence
-    outside of quotes, white space and comments folded.
+    The rule: in an answer that does not begin with SQL, look into the first code fence called sql that holds SQL, or else the
+    first of any name, or else into the whole answer; comments before the statement are passed over. Take what begins at the
+    first SELECT (or `WITH name AS (`) and goes up to the first semicolon, blank line or fence outside of quotes, white space
+    and comments folded.
     """
-    text = answer
-    if not START.match(answer.lstrip()):
-        text = next((fence[1] for fence in FENCE.finditer(answer) if START.search(fence[1])), answer)
+    text = uncommented(answer)
+    if not START.match(text):
+        fences = sorted(FENCE.finditer(answer), key=lambda fence: fence[1].lower() not in ("sql", "sqlite"))
+        text = next((inner for fence in fences if START.search(inner := uncommented(fence[2]))), answer)
     begin = START.search(text)
     if begin is None:
         return ""
@@ -48,6 +57,12 @@ def extract_sql(answer: str) -> str:
             break
         kept.append(" " if piece["gap"] else piece[0])
     return re.sub(r"[\r\n]+", " ", "".join(kept)).strip()
+
+
+def uncommented(text: str) -> str:
+    """Text without the white space and comments before it."""
+    begin = COMMENTS.match(text)
+    return text[begin.end() :] if begin else text
 
 
 def clean(prediction: str, db_id: str = "") -> str:
@@ -66,7 +81,7 @@ def read_gold(path: Path) -> list[Gold]:
     Raises:
         spider.BadData: naming the line that is wrong.
     """
-    if path.suffix in (".json", ".jsonl", ".csv"):
+    if path.suffix.lower() in (*JSON, ".csv"):
         found = [Gold(query=row["query"], db_id=row["db_id"], place=place) for place, row in spider.read_rows(path)]
         for gold in found:
             for field in ("query", "db_id"):
@@ -94,15 +109,13 @@ def read_predictions(path: Path, *, field: str | None = None) -> list[str]:
     Raises:
         spider.BadData: naming the line or entry that is wrong.
     """
-    if path.suffix not in (".json", ".jsonl"):
-        if field is not None:
-            raise spider.BadData(f"{path} is read as text, one SQL a line: a field name is for .json and .jsonl files")
+    if path.suffix.lower() not in JSON:
         return [line.strip() for line in read_lines(path)]
     text = "\n".join(read_lines(path))
-    if path.suffix == ".json" and not text.lstrip().startswith("["):  # an object's keys are no predictions
+    if path.suffix.lower() == ".json" and not text.lstrip().startswith("["):  # an object's keys are no predictions
         raise spider.BadData(f"{path} cannot be read: expected a JSON list of predictions")
     try:
-        rows = list(spider.parse(text, path.suffix))
+        rows = list(spider.parse(text, path.suffix.lower()))
     except (ValueError, TypeError, RecursionError) as error:
         raise spider.BadData(f"{path} cannot be read: {error}") from error
     return [find_field(path, place, row, field).strip() for place, row in rows]
@@ -111,11 +124,11 @@ def read_predictions(path: Path, *, field: str | None = None) -> list[str]:
 def find_field(path: Path, place: str, row: Any, field: str | None) -> str:
     """The prediction in one row of JSON; null stands for an empty one."""
     if isinstance(row, dict):
-        names = [field] if field else FIELDS
-        name = next((name for name in names if name in row), None)
-        if name is None:
-            raise spider.BadData(f"{path}, {place}: no field {' or '.join(names)}, only {', '.join(map(str, row)) or 'none'}")
-        row = row[name]
+        names = [name for name in ([field] if field else FIELDS) if name in row]
+        if not names:
+            wanted = field or " or ".join(FIELDS)
+            raise spider.BadData(f"{path}, {place}: no field {wanted}, only {', '.join(map(str, row)) or 'none'}")
+        row = next((row[name] for name in names if row[name] is not None), None)
     row = "" if row is None else row
     if not isinstance(row, str):
         raise spider.BadData(f"{path}, {place}: expected SQL as text, found {str(row)[:60]!r}")

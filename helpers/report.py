@@ -104,12 +104,12 @@ def weak_lines(verdicts: Sequence[Verdict], differing: Sequence[int] = ()) -> li
         *((note, [place for place, one in enumerate(verdicts) if one.note == note]) for note in (NO_ROWS, TIED)),
     ]:
         if places:
-            lines.append(f"{len(places):,} questions: {words} ({numbers(places)})")
+            lines.append(f"{counted(places)}: {words} ({numbers(places)})")
     plain = alone(verdicts)
     if 0 < len(differing) < len(plain):
         rest = score([one for place, one in enumerate(plain) if place not in set(differing)])
         lines.append(
-            f"{len(differing):,} questions: their data is known to differ from the release's ({numbers(differing)});"
+            f"{counted(differing)}: the data is known to differ from the release's ({numbers(differing)});"
             f" EX without them {rest['ex']:.1f} ({rest['ex_low']:.1f}-{rest['ex_high']:.1f})"
         )
     caught = [place for place, one in enumerate(verdicts) if one.outcome == WRONG_ON_A_COPY]
@@ -119,6 +119,11 @@ def weak_lines(verdicts: Sequence[Verdict], differing: Sequence[int] = ()) -> li
             f" EX {score(plain)['ex']:.1f}, on copies too {score(verdicts)['ex']:.1f}"
         )
     return lines
+
+
+def counted(places: Sequence[int]) -> str:
+    """How many questions these are, in words."""
+    return f"{len(places):,} question{'' if len(places) == 1 else 's'}"
 
 
 def numbers(places: Sequence[int], limit: int = 12) -> str:

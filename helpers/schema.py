@@ -67,6 +67,10 @@ class Schema:
         ]
         return [*lines, f"keys: {', '.join(keys)}"] if keys else lines
 
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        """The names of each table's columns, all in lower case."""
+        return {table.name.lower(): tuple(column.name.lower() for column in table.columns) for table in self.tables}
+
     def as_spider(self) -> dict:
         """The schema as an entry of Spider's tables.json. Column 0 is `*`; names for people are the names with spaces."""
         original = [
@@ -99,6 +103,8 @@ def from_spider(entry: dict) -> Schema:
         KeyError, IndexError, TypeError, ValueError: it is no such entry.
     """
     names, original = entry["table_names_original"], entry["column_names_original"]
+    if any(original[at][0] < 0 for pair in entry["foreign_keys"] for at in pair):
+        raise ValueError(f"a foreign key of {entry['db_id']} leads to no column of a table")
     primary = {at for key in entry["primary_keys"] for at in (key if isinstance(key, list) else [key])}
     columns = [
         Column(name=name, type=kind, primary_key=at in primary)

@@ -28,7 +28,7 @@ def names(tmp_path_factory):
         CREATE TABLE fee (singer_id INT REFERENCES played (singer_id), amount REAL);
     """
     found = schema.read(make_database(tmp_path_factory.mktemp("concerts") / "concerts.sqlite", script))
-    return exact_match.names(found, found)
+    return found.columns()
 
 
 @contextlib.contextmanager
@@ -154,14 +154,14 @@ MATCH = {
         "SELECT country, count(*) AS n FROM singer GROUP BY country HAVING n > 1",
         "SELECT country, count(*) FROM singer GROUP BY country HAVING count(*) > 1",
     ),
-    "foreign-key twins": (JOINED.replace("T1.name", "T1.id"), JOINED.replace("T1.name", "T2.singer_id")),
-    "foreign-key twins over several steps": (
-        "SELECT singer.id FROM singer JOIN played JOIN fee",
-        "SELECT fee.singer_id FROM singer JOIN played JOIN fee",
+    "columns that a join makes equal": (JOINED.replace("T1.name", "T1.id"), JOINED.replace("T1.name", "T2.singer_id")),
+    "columns that joins make equal over several steps": (
+        "SELECT singer.id FROM singer JOIN played ON singer.id = played.singer_id JOIN fee ON played.singer_id = fee.singer_id",
+        "SELECT fee.singer_id FROM singer JOIN played ON singer.id = played.singer_id JOIN fee ON played.singer_id = fee.singer_id",
     ),
-    "foreign-key twins in a nested query": (
-        WHERE.format("id IN (SELECT concert.id FROM concert JOIN played)"),
-        WHERE.format("id IN (SELECT played.concert_id FROM concert JOIN played)"),
+    "columns that a nested query's join makes equal": (
+        WHERE.format("id IN (SELECT concert.id FROM concert JOIN played ON concert.id = concert_id)"),
+        WHERE.format("id IN (SELECT played.concert_id FROM concert JOIN played ON concert.id = concert_id)"),
     ),
     # All of SQL
     "WITH": (
@@ -300,18 +300,66 @@ def test_text_that_cannot_be_read_matches_only_itself(names, sql):
     assert not exact_match.matches("SELECT name FROM singer", sql, names)
 
 
-def test_all_columns_that_keys_link_are_twins_in_whatever_order_the_keys_come(tmp_path):
-    """Two groups that a third key joins become one; the official code keeps them apart."""
-    script = """
-        CREATE TABLE a (id INTEGER PRIMARY KEY);
-        CREATE TABLE b (id INTEGER PRIMARY KEY REFERENCES a (id));
-        CREATE TABLE d (id INTEGER PRIMARY KEY);
-        CREATE TABLE c (id INTEGER PRIMARY KEY REFERENCES d (id));
-        CREATE TABLE e (b_id REFERENCES b (id), c_id REFERENCES c (id), FOREIGN KEY (b_id) REFERENCES c (id));
-    """
-    found = schema.read(make_database(tmp_path / "linked.sqlite", script))
-    names = exact_match.names(found, found)
-    assert exact_match.matches("SELECT a.id FROM a JOIN d", "SELECT d.id FROM a JOIN d", names)
+def test_two_columns_that_refer_to_one_table_are_two(names):
+    """The official code takes them for one, whatever the query joins."""
+    assert not exact_match.matches("SELECT id FROM concert", "SELECT stadium_id FROM concert", names)
+    both = "SELECT {} FROM singer AS T1 JOIN played AS T2 ON T1.id = T2.singer_id JOIN fee AS T3 ON T1.id = T3.singer_id"
+    assert exact_match.matches(both.format("T2.singer_id"), both.format("T3.singer_id"), names)
+    apart = both.replace(" ON T1.id = T3.singer_id", "")
+    assert not exact_match.matches(apart.format("T2.singer_id"), apart.format("T3.singer_id"), names)
+
+
+def test_a_table_joined_to_itself_may_stand_in_any_order_but_its_parts_are_told_apart(names):
+    pair = "SELECT {} FROM singer AS T1 JOIN singer AS T2 ON T1.age < T2.age WHERE {} = 'Ada'"
+    gold = pair.format("T1.name", "T2.country")
+    assert exact_match.matches(gold, pair.format("T2.name", "T1.country"), names)
+    assert not exact_match.matches(gold, pair.format("T2.name", "T2.country"), names)
+    assert not exact_match.matches(gold, pair.format("T1.name", "T1.country"), names)
+
+
+@pytest.mark.parametrize(
+    ("gold", "prediction"),
+    [
+        ("SELECT name, age FROM singer ORDER BY 1", "SELECT name, age FROM singer ORDER BY 2"),
+        ("SELECT name, count(*) FROM singer GROUP BY 1", "SELECT country, count(*) FROM singer GROUP BY name"),
+        ("SELECT name FROM singer LIMIT 1", "SELECT name FROM singer LIMIT 1 OFFSET 1"),
+        ("SELECT name FROM singer ORDER BY age", "SELECT name FROM singer ORDER BY age NULLS LAST"),
+        (
+            "SELECT sum(age) OVER w FROM singer WINDOW w AS (PARTITION BY country)",
+            "SELECT sum(age) OVER w FROM singer WINDOW w AS (PARTITION BY name)",
+        ),
+        (
+            "WITH a AS (SELECT name FROM singer) SELECT * FROM a UNION SELECT * FROM a",
+            "WITH a AS (SELECT country FROM singer) SELECT * FROM a UNION SELECT * FROM a",
+        ),
+        (
+            "SELECT `x` FROM (SELECT name AS x, age AS y FROM singer) AS s",
+            "SELECT `y` FROM (SELECT name AS x, age AS y FROM singer) AS s",
+        ),
+    ],
+)
+def test_no_clause_is_passed_over(names, gold, prediction):
+    assert not exact_match.matches(gold, prediction, names)
+    assert exact_match.matches(gold, gold.replace("SELECT", "select"), names)
+
+
+@pytest.mark.parametrize(
+    ("gold", "prediction"),
+    [
+        (
+            "SELECT name FROM singer WHERE age = 1 AND id = 2 AND name = 'a'",
+            "SELECT name FROM singer WHERE (age = 1 AND id = 2) AND name = 'a'",
+        ),
+        ("SELECT name, age FROM singer ORDER BY 2", "SELECT name, age FROM singer ORDER BY age"),
+        (JOINED, JOINED.replace("FROM ", "FROM (") + ")"),
+        (
+            "SELECT name FROM (SELECT name FROM singer) WHERE name = 'Ada'",
+            "SELECT name FROM (SELECT name FROM singer) WHERE name = 'Bo'",
+        ),
+    ],
+)
+def test_what_is_written_otherwise_still_matches(names, gold, prediction):
+    assert exact_match.matches(gold, prediction, names)
 
 
 # Nesting and length
@@ -387,7 +435,7 @@ def golds(sample):
     names = {}
     for db_id, path in sample.databases.items():
         found = schema.read(path)
-        names[db_id] = exact_match.names(found, found)
+        names[db_id] = found.columns()
     return [(example.query, example.db_id, names[example.db_id]) for example in (*sample.train, *sample.dev)]
 
 

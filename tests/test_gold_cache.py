@@ -221,3 +221,8 @@ def test_two_judges_at_once_do_not_wait_for_each_other_at_every_query(cache_fold
             second.get(concert_db, f"SELECT {number}")
             second.put(concert_db, f"SELECT {number}", ADA)
         assert time.monotonic() - begin < 3
+
+
+@pytest.mark.parametrize("sql", ["SELECT CURRENT_TIMESTAMP", "SELECT date('now')", "SELECT julianday()", "SELECT random()"])
+def test_what_changes_with_time_is_not_kept(cache_folder, concert_db, sql):
+    assert kept(concert_db, Result(outcome="ok", columns=("a",), rows=((1,),)), sql) is None

@@ -279,7 +279,7 @@ def test_the_judge_prints_scores_outcomes_and_what_is_weak(judged, call):
     assert code == cli.DONE
     assert "EX %" in printed and "EM %" in printed
     assert "1  empty" in printed
-    assert f"1 questions: {evaluation.NO_ROWS} (0)" in printed
+    assert f"1 question: {evaluation.NO_ROWS} (0)" in printed
     assert f"Verdicts: {judged / 'out.json'}" in printed
 
 
@@ -316,7 +316,7 @@ def test_the_judge_takes_foreign_keys_from_tables_json(judged, call):
     (judged / "pred.txt").write_text(f"SELECT by {join}\n", encoding="utf-8")
     exact = []
     for more in ([], ["--tables", judged / "tables.json"]):
-        assert call("judge", *files(judged), *more)[0] == cli.DONE
+        assert call("judge", *files(judged), *more, "--official-quirks")[0] == cli.DONE
         exact += [one["exact"] for one in written_verdicts(judged)]
     assert exact == [0, 1]
 
@@ -346,11 +346,11 @@ def test_bad_files_are_refused_by_name(judged, file, content, message):
     [
         ({"db": "nowhere"}, "is not a folder"),
         ({"db": "gold.txt"}, "is not a folder"),
-        ({"out": "databases"}, "is a folder: name a file in it"),
+        ({"out": "databases"}, "is no regular file: name a file"),
         ({"gold": "nowhere.json"}, "nowhere.json"),
         ({"pred": "nowhere.txt"}, "nowhere.txt cannot be read"),
         ({"pred": "bad.json"}, "bad.json, entry 1: expected SQL as text, found '5'"),
-        ({"field": "answer"}, "a field name is for .json and .jsonl files"),
+        ({"field": "answer"}, "--field names a prediction in .json and .jsonl files"),
         ({"tables": "bad.json"}, "bad.json cannot be read as Spider's tables.json"),
         ({"gold": "empty.txt", "pred": "empty.txt"}, "empty.txt"),
     ],
@@ -462,7 +462,7 @@ def test_neighbours_of_no_database_are_refused(judged, call):
     for more, words in (
         (["--db", judged / "nowhere"], "is not a folder"),
         (["--db", judged / "cache"], "has no database"),
-        (["--db", judged / "databases", "--gold", gold], "has no database that was asked for"),
+        (["--db", judged / "databases", "--gold", gold], "has no database zoo"),
     ):
         (judged / "cache").mkdir(exist_ok=True)
         assert refused(call("neighbours", "--out", judged / "copies", *more), words)
@@ -499,3 +499,14 @@ def test_the_judge_imports_nothing_that_needs_torch():
 def test_a_run_lists_only_complete_folders(tmp_path):
     (tmp_path / "half").mkdir()
     assert runs.find_runs(tmp_path) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")
+def test_what_is_no_regular_file_is_not_written_over(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "pipe", tmp_path / "file" / "below.json"):
+        arguments = ["judge", "--gold", "gold.txt", "--pred", "pred.txt", "--db", str(tmp_path), "--out", str(out)]
+        assert cli.main(arguments) == 2
+        assert capsys.readouterr().err.startswith(f"Refused: --out {out}")
+    assert (tmp_path / "pipe").is_fifo()

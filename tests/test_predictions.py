@@ -350,6 +350,20 @@ def test_a_field_that_is_missing_is_named_with_its_entry(read):
         read("pred.json", [{"answer": AGES}, {"sql": AGES}], field="answer")
 
 
-def test_a_field_of_a_text_file_is_refused(read):
-    with pytest.raises(spider.BadData, match="read as text"):
-        read("pred.txt", AGES, field="sql")
+def test_the_first_field_that_is_not_null_is_taken(read):
+    assert read("pred.json", [{"prediction": None, "sql": AGES}, {"pred": None}]) == [AGES, ""]
+
+
+@pytest.mark.parametrize(
+    ("answer", "sql"),
+    [
+        ("```sql\n-- all singers\nSELECT name FROM singer\n```", "SELECT name FROM singer"),
+        ("/* first */ SELECT 1", "SELECT 1"),
+        ("```python\nrun('SELECT 5')\n```\n```sql\nSELECT 6\n```", "SELECT 6"),
+        ('WITH "a b" AS (SELECT 1) SELECT * FROM "a b"', 'WITH "a b" AS (SELECT 1) SELECT * FROM "a b"'),
+        ("WITH a AS NOT MATERIALIZED (SELECT 1) SELECT * FROM a", "WITH a AS NOT MATERIALIZED (SELECT 1) SELECT * FROM a"),
+        ("SELECT `x;y`, [a;b] FROM t; and so on", "SELECT `x;y`, [a;b] FROM t"),
+    ],
+)
+def test_comments_fences_and_quoted_names_are_understood(answer, sql):
+    assert extract_sql(answer) == sql

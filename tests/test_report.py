@@ -77,9 +77,9 @@ def test_weak_questions_are_told_by_their_number():
     some = [noted(None), noted(NO_ROWS), noted(TIED), noted(None, "gold does not run"), noted(NO_ROWS, "wrong result")]
     lines = report.weak_lines(some)
     assert len(lines) == 3
-    assert lines[0].startswith("1 questions: gold does not run") and lines[0].endswith("(3)")
+    assert lines[0].startswith("1 question: gold does not run") and lines[0].endswith("(3)")
     assert lines[1] == f"2 questions: {NO_ROWS} (1, 4)"
-    assert lines[2] == f"1 questions: {TIED} (2)"
+    assert lines[2] == f"1 question: {TIED} (2)"
 
 
 def test_where_no_question_is_weak_there_is_nothing_to_tell():

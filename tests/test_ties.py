@@ -92,3 +92,13 @@ def test_what_cannot_be_read_is_not_run_and_no_tie(sql):
 def test_a_query_that_fails_the_second_time_is_no_tie():
     expected = Result(outcome="ok", rows=(("Ada",),))
     assert not is_tied("SELECT name FROM singer ORDER BY age", expected, lambda sql: Result(outcome="timeout"))
+
+
+@pytest.mark.parametrize("key", ["years", "2", "age"])
+def test_a_tie_is_seen_whatever_its_key_is_called(concert_db, key):
+    sql = f"SELECT name, age AS years FROM singer ORDER BY {key} LIMIT 1"
+    with Sandbox() as sandbox:
+        run = functools.partial(sandbox.execute, concert_db)
+        assert is_tied(sql, run(sql), run)
+        other = sql.replace("LIMIT 1", "DESC LIMIT 1")
+        assert not is_tied(other, run(other), run)
