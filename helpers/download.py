@@ -73,7 +73,7 @@ def fetch(sources: Sequence[Source], folder: Path, *, timeout: float = 5.0, prog
     folder.mkdir(parents=True, exist_ok=True)
     for source in sources:
         path = source.path_in(folder)
-        if path.is_file() and _sha256(path) != source.sha256:
+        if path.is_file() and file_sha256(path) != source.sha256:
             path.unlink()  # damaged since it was verified
         if path.is_file():
             return path
@@ -101,7 +101,7 @@ def _complete(source: Source, part: Path, *, timeout: float, progress: bool) -> 
     tries = 2 if _size(part) else 1  # bad bytes may be inherited from another mirror or a crash: then once from zero
     for _ in range(tries):
         _receive(source, part, timeout=timeout, progress=progress)
-        found = _sha256(part)
+        found = file_sha256(part)
         if found == source.sha256:
             return
         part.unlink()
@@ -205,7 +205,8 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, in hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -62,7 +61,7 @@ class Judge:
     Args:
         databases: the SQLite file of each db_id. Other SQLite files in a folder of its name are copies, and all must agree:
             with the test-suite databases there, EX is test-suite accuracy (Zhong et al., EMNLP 2020).
-        tables: schemas from tables.json, for foreign keys that the SQLite files do not declare.
+        tables: schemas from tables.json: their foreign keys count for the official exact set match, and for nothing else.
         official_quirks: judge as the official evaluator does, its faults included.
     """
 
@@ -82,19 +81,13 @@ class Judge:
         self.copies = functools.cache(lambda db_id: copies(databases[db_id]))
         self.names = functools.cache(self._names)
         self._run_gold = functools.lru_cache(maxsize=4)(self._cached)  # neighbours share gold; few, for one may take 64 MiB
-        self._stopping = threading.Event()
 
     def __enter__(self) -> Judge:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.sandbox.close()
-        self.cache.__exit__()
-
-    def stop(self) -> None:
-        """End the query that runs, and let no other begin; from another thread than the one in `execute`."""
-        self._stopping.set()
-        self.sandbox.stop()
+        self.cache.close()
 
     def execute(self, gold: str, db_id: str, prediction: str) -> Executed:
         """Run both on each copy of the database, up to the first that tells them apart."""
@@ -103,8 +96,6 @@ class Judge:
         ordered = is_ordered(gold, by_text=self.quirks)
         note = None
         for number, database in enumerate(self.copies(db_id)):
-            if self._stopping.is_set():
-                break
             expected = self._run_gold(database, gold)
             if not expected.ok:
                 return Executed(
@@ -203,7 +194,7 @@ def judge_all(
                 for row, one in tqdm(pairs, total=len(rows), desc=progress, unit="question", disable=not progress)
             ]
         except BaseException:  # a stop button: what was not begun is not begun any more
-            judge.stop()
+            judge.sandbox.stop()
             waiting.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -222,7 +213,7 @@ def judge_files(
 
     Args:
         db: folder with `<db_id>/<db_id>.sqlite`, or all of `database/` within.
-        tables: tables.json; without it the foreign keys are those that the SQLite files declare.
+        tables: tables.json, for the official exact set match; without it the foreign keys are those that the files declare.
         field: of a prediction in JSON.
 
     Raises:

@@ -144,20 +144,21 @@ class Reader:
     def equated(self, tree: exp.Select, scope: Scope) -> dict[str, str]:
         """The columns that ON, USING and WHERE make equal, with the one that stands for each."""
         groups: list[set[str]] = []
-        for pair in self.equalities(tree, scope):
+        for pair in self.equal_pairs(tree, scope):
             linked = [group for group in groups if group & pair]
             groups = [group for group in groups if group not in linked] + [pair.union(*linked)]
         return {column: min(group) for group in groups for column in group}
 
-    def equalities(self, tree: exp.Select, scope: Scope) -> Iterable[set[str]]:
+    def equal_pairs(self, tree: exp.Select, scope: Scope) -> Iterable[set[str]]:
         """Pairs of columns that must be equal in every row."""
         joins = tree.args.get("joins") or []
         where = tree.args.get("where")
         for condition in [*(join.args.get("on") for join in joins), where and where.this]:
             for one in members(condition, exp.And) if condition else ():
-                sides = (one.this, one.expression) if isinstance(one, exp.EQ) else ()
-                if len(sides) == 2 and all(isinstance(side.unnest(), exp.Column) for side in sides):
-                    yield {str(self.column(side.unnest(), scope)) for side in sides}
+                if isinstance(one, exp.EQ):
+                    sides = (one.left.unnest(), one.right.unnest())
+                    if all(isinstance(side, exp.Column) for side in sides):
+                        yield {str(self.column(side, scope)) for side in sides}
         for number, join in enumerate(joins):
             for name in join.args.get("using") or ():
                 yield {
@@ -194,7 +195,7 @@ class Reader:
             return VALUE
         if isinstance(node, exp.Column):
             return self.column(node, scope)
-        if isinstance(node, (exp.Query, exp.Subquery)):
+        if isinstance(node, exp.Query):
             return self.query(node, scope)
         if isinstance(node, exp.Connector):
             return type(node).__name__, bag(self.part(one, scope) for one in members(node, type(node)))
@@ -236,10 +237,10 @@ class Reader:
         return self.columns.get(table.partition("#")[0], ())
 
 
-def members(node: exp.Expression, kind: type[exp.Expression]) -> Iterable[exp.Expression]:
+def members(node: exp.Expression, kind: type[exp.Connector]) -> Iterable[exp.Expression]:
     """The parts of a chain of one kind (`a AND b AND c`), in whatever parentheses."""
     node = node.unnest()
-    if isinstance(node, kind) and isinstance(node, exp.Connector):
+    if isinstance(node, kind):
         yield from members(node.left, kind)
         yield from members(node.right, kind)
     else:

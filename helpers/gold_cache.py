@@ -11,7 +11,7 @@ import sqlite3
 from dataclasses import asdict
 from pathlib import Path
 
-from helpers import environment
+from helpers import download, environment
 from helpers.execution import MIB, Result
 
 # Queries whose result changes though the database does not
@@ -43,6 +43,10 @@ class GoldCache:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the store; what it was given is kept already."""
         if self._store is not None:
             self._store.close()
 
@@ -67,8 +71,7 @@ class GoldCache:
 
     def _key(self, database: Path, sql: str) -> str:
         if database not in self._hashes:
-            with open(database, "rb") as file:
-                self._hashes[database] = hashlib.file_digest(file, "sha256").hexdigest()
+            self._hashes[database] = download.file_sha256(database)
         parts = [self._hashes[database], sqlite3.sqlite_version, sql]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers import environment, runs, spider
+from helpers import download, environment, runs, spider
 from helpers.config import SMOLLM, TINY
 
 HUB_SECONDS = 4.0  # to find out whether the Hub can be reached
@@ -162,8 +161,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     Raises:
         ModelNotFound: the file is not the one expected.
     """
-    with open(gguf, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = download.file_sha256(gguf)
     if found != GGUF_SHA256:
         raise ModelNotFound(f"{gguf.name}: SHA-256 mismatch, expected {GGUF_SHA256}, got {found}")
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM

@@ -8,7 +8,6 @@ or a forgotten join, does not.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import random
 import shutil
 import sqlite3
@@ -17,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers import environment, schema
+from helpers import download, environment, schema
 from helpers.execution import MIB
 from helpers.progress import tqdm
 from helpers.runs import replaced_folder
@@ -58,9 +57,7 @@ def cached(databases: Mapping[str, Path], *, progress: str = "altered copies") -
     """
     made = {}
     for db_id, database in tqdm(databases.items(), desc=progress, unit="database", disable=not progress):
-        with open(database, "rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        folder = environment.cache_dir() / f"neighbours-{VERSION}" / content[:16]
+        folder = environment.cache_dir() / f"neighbours-{VERSION}" / download.file_sha256(database)[:16]
         try:
             if not folder.is_dir():
                 with replaced_folder(folder) as target:

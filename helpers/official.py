@@ -10,10 +10,10 @@ a query may write, and that text which is not UTF-8 is an error.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
+from helpers.exact_match import bag
 from helpers.schema import Schema
 
 CLAUSES = ("select", "from", "where", "group", "order", "limit", "intersect", "union", "except")
@@ -420,8 +420,3 @@ def keywords(query: Query) -> frozenset[str]:
     found |= {"or" for some in everywhere if "or" in some[1::2]}
     found |= {word for some in everywhere for one in some[::2] for word in ("in", "like") if one[1] == word}
     return frozenset(found | {"not" for some in everywhere for one in some[::2] if one[0]})
-
-
-def bag(some: Iterable[Hashable]) -> frozenset:
-    """Values with how often each occurs."""
-    return frozenset(Counter(some).items())

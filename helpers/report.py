@@ -19,7 +19,7 @@ from helpers.evaluation import NO_ROWS, TIED, WRONG_ON_A_COPY, Verdict, alone
 from helpers.hardness import LEVELS
 from helpers.prompts import Row
 from helpers.runs import Run, write_text
-from helpers.scores import paired_difference, score, summary
+from helpers.scores import paired_difference, score, summary, without
 from helpers.spider import Example
 
 SHOWN_ROWS = 5
@@ -107,7 +107,7 @@ def weak_lines(verdicts: Sequence[Verdict], differing: Sequence[int] = ()) -> li
             lines.append(f"{counted(places)}: {words} ({numbers(places)})")
     plain = alone(verdicts)
     if 0 < len(differing) < len(plain):
-        rest = score([one for place, one in enumerate(plain) if place not in set(differing)])
+        rest = score(without(plain, differing))
         lines.append(
             f"{counted(differing)}: the data is known to differ from the release's ({numbers(differing)});"
             f" EX without them {rest['ex']:.1f} ({rest['ex_low']:.1f}-{rest['ex_high']:.1f})"

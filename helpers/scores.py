@@ -41,13 +41,18 @@ def summary(verdicts: Sequence[Verdict], differing: Sequence[int] = ()) -> dict:
     if any(one.outcome == WRONG_ON_A_COPY for one in strict):
         rounded["ex_on_copies"] = round(score(strict)["ex"], 4)
     if 0 < len(differing) < len(verdicts):
-        rest = [one for place, one in enumerate(verdicts) if place not in set(differing)]
-        rounded["ex_without_differing"] = round(score(rest)["ex"], 4)
+        rounded["ex_without_differing"] = round(score(without(verdicts, differing))["ex"], 4)
     return rounded | {
         "by_hardness": {level: {k: round(v, 4) for k, v in score(some).items()} for level, some in levels.items() if some},
         "outcomes": dict(Counter(one.outcome for one in strict).most_common()),
         "weak_questions": dict(Counter(one.note for one in verdicts if one.note)),
     }
+
+
+def without(verdicts: Sequence[Verdict], places: Sequence[int]) -> list[Verdict]:
+    """All verdicts but those at some places."""
+    left_out = set(places)
+    return [one for place, one in enumerate(verdicts) if place not in left_out]
 
 
 def wilson_interval(correct: int, total: int, *, z: float = 1.96) -> tuple[float, float]:

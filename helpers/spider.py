@@ -101,8 +101,7 @@ class DataSet:
         for example in (*self.train, *self.dev):
             total.update(json.dumps([example.question, example.query, example.db_id]).encode())
         for db_id in sorted({example.db_id for example in (*self.train, *self.dev)}):
-            with open(self.databases[db_id], "rb") as file:
-                total.update(hashlib.file_digest(file, "sha256").digest())
+            total.update(bytes.fromhex(download.file_sha256(self.databases[db_id])))
         return total.hexdigest()
 
     def counts(self) -> pd.DataFrame:
@@ -243,7 +242,7 @@ def differing(golds: Sequence[tuple[str, str]], databases: Mapping[str, Path]) -
     """Places of the (gold SQL, db_id) pairs that depend on data known to differ from the release's."""
     tables = {}
     for db_id in {db_id for _, db_id in golds if db_id == "wta_1"}:
-        tables[db_id] = KNOWN_TO_DIFFER.get(hashlib.sha256(databases[db_id].read_bytes()).hexdigest())
+        tables[db_id] = KNOWN_TO_DIFFER.get(download.file_sha256(databases[db_id]))
     return [place for place, (sql, db_id) in enumerate(golds) if (table := tables.get(db_id)) and table in sql.lower()]
 
 
@@ -255,7 +254,7 @@ def first_file(folder: Path, names: Iterable[str]) -> Path | None:
 
 def is_official(dev_file: Path, dev_rows: list, train_file: Path) -> bool:
     """Whether these are Spider's own questions, known by their number and files."""
-    same_bytes = hashlib.sha256(dev_file.read_bytes()).hexdigest() == DEV_SHA256
+    same_bytes = download.file_sha256(dev_file) == DEV_SHA256
     return same_bytes or (train_file.name == "train_spider.json" and len(dev_rows) == 1034)
 
 
