@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from helpers import environment, runs
+from helpers import environment, probe, runs
 from helpers.config import RunConfig
 from helpers.training import Outcome
 
@@ -28,6 +28,8 @@ def save(model: Any, tokenizer: Any, settings: RunConfig, run: runs.Run, outcome
     if outcome.new_steps or "train" not in run.record():  # else it was trained before, perhaps elsewhere: its record stands
         engine, precision = environment.engine(settings.engine), environment.precision(settings.precision)
         run.add_to_record(engine=engine, precision=precision, train=outcome.record(), **runs.machine())
+        if (run / probe.STORED).is_file():
+            run.add_to_record(probe=run.read_json(probe.STORED)["tries"])
     with run.new_folder("adapter") as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

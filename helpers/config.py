@@ -77,13 +77,27 @@ class RunConfig:
         PROJECTIONS, "model", "layers that get an adapter: the seven projections of a block"
     )
     gradient_checkpointing: str = setting(
-        "unsloth", "model", "recompute activations instead of storing them", choices=("unsloth", "standard", "off")
+        "unsloth",
+        "model",
+        "recompute activations instead of storing them; auto only where memory is short",
+        choices=("unsloth", "standard", "off", "auto"),
+    )
+    gpu_memory_gib: float = setting(
+        0.0, "model", "what torch may take of the GPU, to try a smaller card; 0 leaves it all", unit="GiB", low=0
     )
     # the training
     per_device_train_batch_size: int = setting(
-        1, "train", "examples in one forward pass (the micro-batch)", unit="examples", low=1
+        0, "train", "examples in one forward pass (the micro-batch); 0 takes the fastest that fits", unit="examples", low=0
     )
-    gradient_accumulation_steps: int = setting(8, "train", "micro-batches summed before one optimiser step", low=1)
+    gradient_accumulation_steps: int = setting(
+        8, "train", "micro-batches summed before one optimiser step; where their size is left open, examples", low=1
+    )
+    train_sampling_strategy: str = setting(
+        "random",
+        "train",
+        "order of the examples; by length, little is padded",
+        choices=("random", "group_by_length"),
+    )
     max_steps: int = setting(100, "train", "optimiser steps; 0 leaves it to num_train_epochs", unit="steps", low=0)
     num_train_epochs: float = setting(1.0, "train", "passes over the training examples, where max_steps is 0", low=0)
     learning_rate: float = setting(2e-4, "train", "its peak, after the warm-up", low=0)
@@ -96,15 +110,17 @@ class RunConfig:
         "adamw_8bit",
         "train",
         "optimiser; 8-bit moments take a quarter of the memory",
-        choices=("adamw_8bit", "adamw_torch"),
+        choices=("adamw_8bit", "adamw_torch", "adamw_torch_fused"),
     )
-    packing: bool = setting(False, "train", "several examples in one row, not padding; not offered yet", choices=(False,))
+    packing: bool = setting(False, "train", "fill rows of max_seq_length with whole examples, which do not see each other")
     dataloader_pin_memory: bool = setting(False, "train", "page-locked memory for copies to the GPU")
     save_steps: int = setting(50, "train", "steps between checkpoints, from which a killed run goes on", unit="steps", low=1)
     # the evaluation
     eval_questions: int = setting(0, "evaluate", "dev questions drawn at random; 0 takes all", unit="questions", low=0)
     max_new_tokens: int = setting(192, "evaluate", "length at which an answer is cut", unit="tokens", low=1)
-    per_device_eval_batch_size: int = setting(32, "evaluate", "questions answered together", unit="questions", low=1)
+    per_device_eval_batch_size: int = setting(
+        0, "evaluate", "questions answered together; 0 takes as many as fit", unit="questions", low=0
+    )
     query_timeout: float = setting(5.0, "evaluate", "time after which a query is stopped", unit="s", low=0.01)
 
     preset: str = dataclasses.field(default="seed", compare=False)
@@ -118,8 +134,8 @@ class RunConfig:
 
     @property
     def effective_batch(self) -> int:
-        """Examples behind one optimiser step."""
-        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+        """Examples behind one optimiser step (rows of them, with packing). An automatic micro-batch leaves it as it is."""
+        return max(1, self.per_device_train_batch_size) * self.gradient_accumulation_steps
 
     def steps(self, examples: int) -> int:
         """Optimiser steps of the whole training, given how many examples there are."""
@@ -174,12 +190,17 @@ def stage_of(name: str) -> str:
 # Each preset as its differences from the published recipe, which RunConfig's defaults spell out.
 PRESETS: dict[str, dict[str, Any]] = {
     "seed": {},
-    # One pass over all examples instead of 0.11; 8 x 1 is the same effective batch as 1 x 8 and keeps a GPU busier.
+    # Three passes over all examples instead of 0.11 of one. 16-bit weights: they fit a T4 (2.3 GiB), save undoing the 4 bits in
+    # every pass, and lose nothing by rounding. 64 examples a step keep a large GPU busy (results/h200-benchmark).
     "full": {
+        "load_in_4bit": False,
+        "gradient_checkpointing": "auto",
+        "gradient_accumulation_steps": 64,
+        "train_sampling_strategy": "group_by_length",
+        "optim": "adamw_torch_fused",
         "max_steps": 0,
-        "num_train_epochs": 1.0,
-        "per_device_train_batch_size": 8,
-        "gradient_accumulation_steps": 1,
+        "num_train_epochs": 3.0,
+        "learning_rate": 5e-4,
     },
     # Sized for two cores: float32 (bf16 is far slower there), short rows, a learning rate that fits so few steps.
     "cpu": {

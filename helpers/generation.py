@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from helpers import models, prompts
+from helpers import environment, memory, models, prompts
 from helpers.config import RunConfig
 from helpers.predictions import extract_sql
 from helpers.progress import tqdm
@@ -72,20 +72,25 @@ def answer(
     max_new_tokens: int,
     batch_size: int,
     base: bool = False,
+    lengths: Sequence[int] | None = None,
     progress: str = "",
 ) -> list[str]:
     """The model's greedy answers, as text, in the order of the prompts.
 
     Prompts are sorted by length and padded on the left, so that a batch wastes little and every row ends where its answer begins.
-    An answer ends with the end of the turn. A batch that does not fit the GPU's memory is tried again in halves. A prompt that
-    leaves no room for an answer in the model's context gets ''.
+    An answer ends with the end of the turn. Batches that do not fit the GPU's memory are halved. A prompt that leaves no room for
+    an answer in the model's context gets ''.
 
     Args:
         prompts: token ids, (length,) each.
         max_new_tokens: length at which an answer is cut.
+        batch_size: prompts answered together; 0 takes as many as the GPU's free memory holds (`fitting_batch`).
         base: answer as before training, with the adapter switched off.
+        lengths: cut each answer at a length of its own, in tokens: to time answers as long as gold's, whatever the model knows.
         progress: title of a progress bar; '' shows none.
     """
+    import torch
+
     room = context(model) - max_new_tokens
     fitting = [number for number, prompt in enumerate(prompts) if len(prompt) <= room]
     if len(fitting) < len(prompts):
@@ -96,38 +101,51 @@ def answer(
         models.answering(model, base=base),
         tqdm(total=len(order), desc=progress, unit="question", disable=not progress) as bar,
     ):
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            texts = answer_batch(model, tokenizer, [prompts[number] for number in batch], max_new_tokens)
+        while order:
+            size = batch_size or fitting_batch(model, len(prompts[order[0]]) + max_new_tokens)
+            batch = order[:size]
+            cuts = [lengths[number] if lengths else max_new_tokens for number in batch]
+            try:
+                texts = generate(model, tokenizer, [prompts[number] for number in batch], cuts)
+            except torch.cuda.OutOfMemoryError:
+                if len(batch) == 1:
+                    raise
+                texts = None
+            if texts is None:  # outside of the except block: its error holds on to what is to be freed
+                torch.cuda.empty_cache()
+                batch_size = len(batch) // 2
+                continue
             for at, text in zip(batch, texts, strict=True):
                 answers[at] = text
+            order = order[size:]
             bar.update(len(batch))
     return answers
 
 
-def answer_batch(model: Any, tokenizer: Any, prompts_ids: list[list[int]], max_new_tokens: int) -> list[str]:
-    """Answers to one batch, halved as often as the GPU's memory asks for."""
-    import torch
+def fitting_batch(model: Any, length: int) -> int:
+    """How many prompts of `length` tokens, answer included, the GPU's free memory holds at once; 16 without a GPU.
 
-    try:
-        return generate(model, tokenizer, prompts_ids, max_new_tokens)
-    except torch.cuda.OutOfMemoryError:
-        if len(prompts_ids) == 1:
-            raise
-    torch.cuda.empty_cache()
-    half = len(prompts_ids) // 2
-    return [
-        text for part in (prompts_ids[:half], prompts_ids[half:]) for text in answer_batch(model, tokenizer, part, max_new_tokens)
-    ]
+    A token keeps a key and a value a layer, copied once whenever the answer grows; reading a prompt takes about eight
+    tensors as wide as the feed-forward layer at the same time. A tenth stays free.
+    """
+    if environment.gpu() is None:
+        return 16
+    shape, width = model.config, 2  # bytes of a 16-bit number
+    heads = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
+    width = 4 if model.dtype.itemsize == 4 else width
+    keys_and_values = 2 * shape.num_hidden_layers * shape.num_key_value_heads * heads * width
+    each = length * (2 * keys_and_values + 8 * shape.intermediate_size * width) + 8 * shape.vocab_size
+    return max(1, int(0.9 * memory.free_gpu_memory() / each))
 
 
-def generate(model: Any, tokenizer: Any, prompts_ids: list[list[int]], max_new_tokens: int) -> list[str]:
-    """Greedy answers to one batch.
+def generate(model: Any, tokenizer: Any, prompts_ids: list[list[int]], cuts: list[int]) -> list[str]:
+    """Greedy answers to one batch, each cut at a number of tokens.
 
     input_ids        pad pad  11  12  13      attention_mask   0 0 1 1 1
                       21  22  23  24  25                       1 1 1 1 1
     """
     import torch
+    from transformers import StoppingCriteriaList
 
     width = max(map(len, prompts_ids))
     input_ids = torch.tensor(
@@ -136,11 +154,13 @@ def generate(model: Any, tokenizer: Any, prompts_ids: list[list[int]], max_new_t
     attention_mask = torch.tensor(
         [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts_ids], device=model.device
     )
+    limits = torch.tensor(cuts, device=model.device) + width
     with torch.inference_mode():
         written = model.generate(
             input_ids=input_ids,
             attention_mask=attention_mask,
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=max(cuts),
+            stopping_criteria=StoppingCriteriaList([lambda ids, scores, **_: limits <= ids.shape[1]]),
             do_sample=False,
             # a model's own generation settings may carry these, which greedy decoding warns about
             temperature=None,

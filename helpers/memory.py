@@ -85,3 +85,39 @@ def peak_memory_gib() -> float:
 
         return torch.cuda.max_memory_reserved() / environment.GIB
     return peak_rss() / environment.GIB
+
+
+def reset_peak_memory() -> None:
+    """Give unused GPU memory back and let the peak begin anew; without a GPU the peak is the process's, and stays."""
+    if environment.gpu() is not None:
+        import torch
+
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def limit_gpu_memory(gib: float) -> None:
+    """Bound what torch's allocator may take of the GPU; 0 leaves it all. The CUDA context, about 0.5 GiB, comes on top."""
+    device = environment.gpu()
+    if gib and device is not None:
+        import torch
+
+        torch.cuda.set_per_process_memory_fraction(min(1.0, gib / device.memory_gib))
+
+
+def free_gpu_memory() -> int:
+    """Bytes that torch may still take on the GPU: what is free there or kept by torch unused, within the limit set."""
+    import torch
+
+    free, total = torch.cuda.mem_get_info()
+    used = torch.cuda.memory_allocated()
+    limit = torch.cuda.get_per_process_memory_fraction() * total
+    return int(min(free + torch.cuda.memory_reserved() - used, limit - used))
+
+
+def finish_gpu_work() -> None:
+    """Wait until the GPU has done what it was given, for a clock to be right."""
+    if environment.gpu() is not None:
+        import torch
+
+        torch.cuda.synchronize()

@@ -9,11 +9,50 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from helpers import checkpoints
-from helpers.memory import peak_memory_gib
+from helpers.memory import finish_gpu_work, peak_memory_gib
 from helpers.progress import tqdm
 from helpers.runs import Run
 
 LOG = "training.jsonl"
+
+
+class Stopwatch(TrainerCallback):
+    """Times the steps of a trainer, the GPU's work waited for.
+
+    Attributes:
+        steps: (seconds, tokens without padding) of every step.
+        losses: one a step.
+    """
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[float, int]] = []
+        self.losses: list[float] = []
+        self.begin = 0.0
+        self.tokens = 0
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Start the clock."""
+        finish_gpu_work()
+        self.begin = time.perf_counter()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Note the step."""
+        finish_gpu_work()
+        seen = int(state.num_input_tokens_seen)
+        self.steps.append((time.perf_counter() - self.begin, seen - self.tokens))
+        self.tokens = seen
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Note the loss."""
+        if logs and "loss" in logs:
+            self.losses.append(float(logs["loss"]))
 
 
 class Meter(TrainerCallback):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from helpers import environment, runs
+from helpers import environment, memory, runs
 from helpers.config import RunConfig
 from helpers.model_files import CHATML, ModelFiles, ModelNotFound, find
 
@@ -37,6 +37,8 @@ def check_machine(settings: RunConfig) -> None:
             wrong.append("precision='fp16'")
         if settings.optim == "adamw_8bit":
             wrong.append("optim='adamw_8bit'")
+        if settings.gpu_memory_gib:
+            wrong.append("gpu_memory_gib")
         if wrong:
             raise ValueError(
                 f"Preset {settings.preset!r} needs a CUDA GPU for {', '.join(wrong)}.\n"
@@ -91,6 +93,7 @@ def load(settings: RunConfig, files: ModelFiles | None = None) -> tuple[Any, Any
         ValueError: this machine cannot do what the settings ask for.
     """
     start_engine(settings)
+    memory.limit_gpu_memory(settings.gpu_memory_gib)
     files = files or find(settings.model_name)
     if environment.engine(settings.engine) == "unsloth":
         model = load_with_unsloth(settings, files)  # before transformers: unsloth patches it at import
@@ -119,7 +122,7 @@ def load_with_unsloth(settings: RunConfig, files: ModelFiles) -> Any:
         lora_dropout=settings.lora_dropout,
         target_modules=list(settings.target_modules),
         bias="none",
-        use_gradient_checkpointing={"unsloth": "unsloth", "standard": True, "off": False}[settings.gradient_checkpointing],
+        use_gradient_checkpointing={"standard": True, "off": False}.get(settings.gradient_checkpointing, "unsloth"),
         random_state=settings.seed,
         max_seq_length=max(settings.max_seq_length, CONTEXT),
     )
@@ -156,6 +159,18 @@ def load_with_transformers(settings: RunConfig, files: ModelFiles) -> Any:
         if parameter.requires_grad:  # 16-bit adapters would lose small updates, and fp16 ones break the gradient scaler
             parameter.data = parameter.data.to(torch.float32)
     return model
+
+
+def set_checkpointing(model: Any, on: bool) -> None:
+    """Recompute activations in the backward pass, or store them."""
+    unsloth = sys.modules.get("unsloth")
+    if unsloth is not None:
+        model._unsloth_gradient_checkpointing = on  # what its trainer goes back to before every training
+        unsloth.FastLanguageModel.for_training(model, use_gradient_checkpointing=on)
+    elif on:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    else:
+        model.gradient_checkpointing_disable()
 
 
 def torch_dtype(settings: RunConfig) -> Any:

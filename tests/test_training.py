@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import adapter, checkpoints, environment, models, prompts, runs, training
+from helpers import adapter, checkpoints, environment, models, probe, prompts, runs, trainer, training
 from helpers.config import LLAMA, SMOLLM, RunConfig
 from helpers.runs import Run
 
@@ -146,20 +146,6 @@ def test_speed_leaves_the_first_two_steps_out_and_the_final_loss_is_the_mean_of_
     assert record["first_loss"] == 1
     assert record["final_loss"] == 15.5
     assert record["peak_memory_gib"] == 2
-
-
-# Before it
-
-
-def test_a_forecast_leaves_weights_gradients_and_mode_as_they_were(smoke, rows):
-    model, _ = models.load(smoke)
-    model.eval()
-    before = {name: weights.detach().clone() for name, weights in model.named_parameters()}
-    sentence = training.forecast(model, rows, smoke)
-    assert sentence.startswith("4 steps x 4 examples = 16 of 24 (0.67 epochs), about ")
-    assert all(torch.equal(weights, before[name]) for name, weights in model.named_parameters())
-    assert all(weights.grad is None for weights in model.parameters())
-    assert not model.training
 
 
 # Broken off and taken up again
@@ -338,7 +324,7 @@ def test_a_gpu_too_small_for_one_example_ends_with_advice(smoke, rows, run, monk
     pair = smoke.with_overrides({"per_device_train_batch_size": 2}, "this test")
     model, _ = models.load(pair)
     fail_in_forward(monkeypatch, model, OUT_OF_MEMORY, lambda number, size: True)
-    with pytest.raises(training.OutOfMemory) as caught:
+    with pytest.raises(probe.OutOfMemory) as caught:
         train(pair, rows, run, model=model)
     assert "max_seq_length (now 256)" in str(caught.value)
     assert "gradient_checkpointing='unsloth' (now 'off')" in str(caught.value)
@@ -362,8 +348,9 @@ def told(rows, run, monkeypatch):
     def arguments(settings, gpu):
         monkeypatch.setattr("trl.SFTTrainer", Recorder)
         monkeypatch.setattr(environment, "gpu", lambda: gpu)
-        size, times = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
-        return training.make_trainer(None, None, rows, settings, run, size, times).args
+        size = settings.per_device_train_batch_size or 1
+        shape = trainer.shape(settings.effective_batch, size, settings.gradient_checkpointing)
+        return trainer.make_trainer(None, None, None, settings, run, shape).args
 
     return arguments
 

@@ -145,7 +145,8 @@ def pages() -> dict[Path, str]:
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         first = notebook["cells"][0]
-        first["source"] = fill("".join(first["source"]), "cost", cost(path.name)).splitlines(keepends=True)
+        if "<!-- cost -->" in "".join(first["source"]):
+            first["source"] = fill("".join(first["source"]), "cost", cost(path.name)).splitlines(keepends=True)
         made[path] = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
     return made
 

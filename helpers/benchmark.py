@@ -1,0 +1,264 @@
+"""The recipe in variants, measured on the GPU at hand, each in a process of its own (python -m helpers.benchmark)."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from helpers import environment, memory, runs
+from helpers.config import PRESETS, RunConfig
+from helpers.progress import tqdm
+
+if TYPE_CHECKING:
+    from helpers.prompts import Row
+
+FILE = "benchmark.json"
+ARM_SECONDS = 300  # after which an arm counts as stuck
+UNTIMED_STEPS = 3  # they compile kernels and grow the memory pool
+TRAINING_ROWS = 2000  # more than any arm sees
+ENOUGH_CORES = 4  # to prepare the next arm without disturbing the one that is timed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way to train, or with `answers` to generate.
+
+    Attributes:
+        overrides: settings that differ from those of the benchmark.
+        steps: optimiser steps; the first three are not timed.
+        all_tokens: the loss counts prompts as well.
+        answers: time this many answers, each as long as gold's, instead of training.
+    """
+
+    name: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    steps: int = 8
+    all_tokens: bool = False
+    answers: int = 0
+
+
+WHOLE = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
+LITERAL = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
+PLAIN = {"engine": "transformers", "gradient_checkpointing": "standard"}
+SIXTEEN = {"load_in_4bit": False}
+FULL = {name: value for name, value in PRESETS["full"].items() if name not in ("max_steps", "num_train_epochs")}
+FULL |= {"per_device_train_batch_size": 64, "gradient_accumulation_steps": 1, "gradient_checkpointing": "off"}
+ARMS = (
+    Arm(name="8 x 1", overrides=WHOLE, steps=25),
+    Arm(name="1 x 8", overrides=LITERAL, steps=25),
+    Arm(name="8 x 1 again", overrides=WHOLE, steps=25),
+    Arm(name="2 x 4", overrides={"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}),
+    Arm(name="16-bit weights", overrides=WHOLE | SIXTEEN),
+    Arm(name="16-bit weights, fp16", overrides=WHOLE | SIXTEEN | {"precision": "fp16"}),
+    Arm(name="float32", overrides=WHOLE | SIXTEEN | {"precision": "fp32"}),
+    Arm(name="fp16", overrides=WHOLE | {"precision": "fp16"}, steps=25),
+    Arm(name="no checkpointing", overrides=WHOLE | {"gradient_checkpointing": "off"}),
+    Arm(name="standard checkpointing", overrides=WHOLE | {"gradient_checkpointing": "standard"}),
+    Arm(name="AdamW in 32 bits", overrides=WHOLE | {"optim": "adamw_torch"}),
+    Arm(name="packing", overrides=WHOLE | {"packing": True}),
+    Arm(name="loss on all tokens", overrides=WHOLE, all_tokens=True),
+    Arm(name="without Unsloth", overrides=WHOLE | PLAIN),
+    Arm(name="without Unsloth, 1 x 8", overrides=LITERAL | PLAIN, steps=6),
+    Arm(name="full", overrides=FULL, steps=12),
+    Arm(name="full without Unsloth", overrides=FULL | {"engine": "transformers"}, steps=12),
+    Arm(name="one answer at a time", overrides={"per_device_eval_batch_size": 1}, answers=12),
+    Arm(name="all answers", overrides={"per_device_eval_batch_size": 0}, answers=1034),
+)
+
+
+def run_all(run: runs.Run, settings: RunConfig) -> dict[str, Any]:
+    """All arms on the model and data of a run, as benchmark.json keeps them: gpu, versions, and results by arm.
+
+    Prepares the run's data if 02 Data has not.
+    """
+    from helpers import model_files, models, prompts, spider
+
+    tokenizer = models.load_tokenizer(model_files.find(settings.model_name))
+    if not run.has("data"):
+        prompts.write_data(run, spider.load(settings.data_source), tokenizer, settings)
+    rows = prompts.draw(prompts.read_training_rows(run, tokenizer, settings), TRAINING_ROWS, settings.seed)
+    examples, messages = prompts.read_dev(run, settings)
+    asked = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
+    golds = [len(tokenizer(prompts.completion(one.query), add_special_tokens=False)["input_ids"]) + 1 for one in examples]
+    recipe = RunConfig(model_name=settings.model_name, data_source=settings.data_source)
+    measure(ARMS, recipe, rows, list(zip(asked, golds, strict=True)), run)
+    return run.read_json(FILE)
+
+
+def measure(
+    arms: Sequence[Arm],
+    settings: RunConfig,
+    rows: Sequence[Row],
+    prompts: Sequence[tuple[list[int], int]],
+    run: runs.Run,
+    *,
+    progress: str = "arms",
+) -> dict[str, dict[str, Any]]:
+    """Results by arm, kept in the run folder (benchmark.json) after each: a benchmark that is broken off goes on.
+
+    While one arm is timed, the next imports its libraries, where there are cores enough.
+
+    Args:
+        rows: examples to train on.
+        prompts: (token ids, tokens of gold's answer), for the arms that generate.
+
+    Returns:
+        of an arm: seconds_per_step, tokens_per_second, weights_gib, peak_memory_gib, optimizer_mib, losses; of answers:
+        seconds, tokens_in, tokens_out, tokens_per_second, peak_memory_gib; of an arm that failed: error.
+    """
+    kept = run.read_json(FILE) if (run / FILE).is_file() else {}
+    made_with = {"gpu": runs.machine()["gpu"], "settings": settings.values()}
+    results: dict[str, dict[str, Any]] = kept["arms"] if kept.get("made_with") == made_with else {}
+    waiting = [arm for arm in arms if "error" in results.get(arm.name, {"error": ""})]
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as processes:
+        content = {"rows": [dataclasses.asdict(row) for row in rows], "prompts": list(prompts)}
+        shared = runs.write_text(Path(folder, "data.json"), json.dumps(content))
+        started: list[Process] = []
+        for place, arm in enumerate(tqdm(waiting, desc=progress, unit="arm", disable=not progress)):
+            ahead = 2 if (os.cpu_count() or 1) >= ENOUGH_CORES else 1
+            for later in waiting[len(started) : place + ahead]:
+                started.append(processes.enter_context(Process(later, settings, shared, Path(folder))))
+            results[arm.name] = started[place].result()
+            run.write_json(FILE, {"made_with": made_with, **runs.machine(), "arms": results})
+    return results
+
+
+class Process:
+    """An arm in a process of its own: prepared at once, measured when its result is asked for."""
+
+    def __init__(self, arm: Arm, settings: RunConfig, shared: Path, folder: Path) -> None:
+        number = sum(1 for _ in folder.glob("*.job"))
+        job, self.out, self.log = (folder / f"{number}.{suffix}" for suffix in ("job", "out", "log"))
+        values = settings.with_overrides(arm.overrides, "benchmark").values()
+        content = {"arm": dataclasses.asdict(arm), "settings": values, "shared": str(shared), "out": str(self.out)}
+        runs.write_text(job, json.dumps(content))
+        self.file = self.log.open("w", encoding="utf-8")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "helpers.benchmark", str(job)],
+            cwd=environment.ROOT,
+            stdin=subprocess.PIPE,
+            stdout=self.file,
+            stderr=subprocess.STDOUT,
+        )
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+        self.file.close()
+
+    def result(self) -> dict[str, Any]:
+        """Let it measure, and wait for what it finds."""
+        try:
+            self.process.communicate(b"go\n", timeout=ARM_SECONDS)
+        except subprocess.TimeoutExpired:
+            return {"error": f"not done after {ARM_SECONDS} s"}
+        if self.out.is_file():
+            return json.loads(self.out.read_text(encoding="utf-8"))
+        lines = [line for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line[:1].strip()]
+        return {"error": (lines or [f"ended with code {self.process.returncode}"])[-1][:300]}
+
+
+def main(job_file: str) -> None:
+    """One arm: import, wait for a line on standard input, measure, write the result."""
+    from helpers import models
+    from helpers.prompts import Row
+
+    job = json.loads(Path(job_file).read_text(encoding="utf-8"))
+    arm, settings = Arm(**job["arm"]), RunConfig(**job["settings"])
+    models.start_engine(settings)
+    import peft  # noqa: F401
+    import trl  # noqa: F401
+
+    content = json.loads(Path(job["shared"]).read_text(encoding="utf-8"))
+    sys.stdin.readline()
+    model, tokenizer = models.load(settings)
+    weights = loaded_gib()
+    if arm.answers:
+        result = time_answers(model, tokenizer, content["prompts"][: arm.answers], settings)
+    else:
+        rows = [Row(**row) for row in content["rows"]]
+        if arm.all_tokens:
+            rows = [dataclasses.replace(row, completion_mask=[1] * len(row.input_ids)) for row in rows]
+        result = time_training(model, tokenizer, rows, settings, arm.steps)
+    runs.write_text(Path(job["out"]), json.dumps({"weights_gib": weights, **result}))
+
+
+def loaded_gib() -> float:
+    """What the model takes of the GPU's memory; of this process's without one."""
+    if environment.gpu() is None:
+        return round(memory.peak_memory_gib(), 4)
+    import torch
+
+    return round(torch.cuda.memory_allocated() / environment.GIB, 4)
+
+
+def time_training(model: Any, tokenizer: Any, rows: Sequence[Row], settings: RunConfig, steps: int) -> dict[str, Any]:
+    """Some steps of training, timed, with losses and memory."""
+    import torch
+
+    from helpers import trainer
+    from helpers.meter import Stopwatch
+
+    shape = trainer.Shape(
+        per_device_train_batch_size=settings.per_device_train_batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        gradient_checkpointing=settings.gradient_checkpointing,
+    )
+    watch = Stopwatch()
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = trainer.dataset_of(rows, settings)
+        made = trainer.make_trainer(
+            model, tokenizer, dataset, settings, runs.Run(Path(folder)), shape, max_steps=steps, save_strategy="no"
+        )
+        made.add_callback(watch)
+        memory.reset_peak_memory()
+        made.train()
+    timed = watch.steps[min(UNTIMED_STEPS, steps - 1) :]
+    state = [value for entry in made.optimizer.state.values() for value in entry.values() if isinstance(value, torch.Tensor)]
+    return {
+        "seconds_per_step": round(statistics.median(seconds for seconds, _ in timed), 5),
+        "tokens_per_second": round(sum(tokens for _, tokens in timed) / sum(seconds for seconds, _ in timed), 1),
+        "peak_memory_gib": round(memory.peak_memory_gib(), 4),
+        "optimizer_mib": round(sum(value.numel() * value.element_size() for value in state) / 2**20, 3),
+        "losses": [round(loss, 5) for loss in watch.losses],
+    }
+
+
+def time_answers(model: Any, tokenizer: Any, prompts: Sequence[tuple[list[int], int]], settings: RunConfig) -> dict[str, Any]:
+    """Answers as long as gold's, timed."""
+    from helpers import generation
+
+    ids, lengths = [one for one, _ in prompts], [length for _, length in prompts]
+    options = {"max_new_tokens": max(lengths), "batch_size": settings.per_device_eval_batch_size}
+    generation.answer(model, tokenizer, ids[:2], lengths=[2, 2], **options)  # compiles
+    memory.reset_peak_memory()
+    begin = time.perf_counter()
+    generation.answer(model, tokenizer, ids, lengths=lengths, **options)
+    memory.finish_gpu_work()
+    seconds = time.perf_counter() - begin
+    return {
+        "questions": len(ids),
+        "seconds": round(seconds, 2),
+        "tokens_in": sum(map(len, ids)),
+        "tokens_out": sum(lengths),
+        "tokens_per_second": round(sum(lengths) / seconds, 1),
+        "peak_memory_gib": round(memory.peak_memory_gib(), 4),
+    }
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

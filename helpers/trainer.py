@@ -1,0 +1,122 @@
+"""TRL's SFTTrainer as the settings ask for it, and the shape of its steps."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from helpers import checkpoints, config, environment, models, runs
+from helpers.prompts import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """How one optimiser step is cut into forward passes. Field names as in RunConfig."""
+
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    gradient_checkpointing: str
+
+    @property
+    def effective_batch(self) -> int:
+        """Examples behind one optimiser step."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+
+    def smaller(self) -> Shape | None:
+        """The next smaller micro-batch that divides the same effective batch; None below one example."""
+        sizes = [size for size in range(1, self.per_device_train_batch_size) if self.effective_batch % size == 0]
+        return shape(self.effective_batch, sizes[-1], self.gradient_checkpointing) if sizes else None
+
+    def __str__(self) -> str:
+        checkpointing = {"off": "no checkpointing", "standard": "checkpointing", "unsloth": "Unsloth's checkpointing"}
+        counts = f"{self.per_device_train_batch_size} x {self.gradient_accumulation_steps}"
+        return f"{counts}, {checkpointing[self.gradient_checkpointing]}"
+
+
+def shape(effective_batch: int, micro_batch: int, checkpointing: str) -> Shape:
+    """An effective batch cut into micro-batches of one size."""
+    return Shape(
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=effective_batch // micro_batch,
+        gradient_checkpointing=checkpointing,
+    )
+
+
+def dataset_of(rows: Sequence[Row], settings: config.RunConfig) -> Any:
+    """What the trainer reads: an example a row, or with packing as many as fit max_seq_length, none of them cut.
+
+    Packed examples keep positions of their own, which tells attention where one ends: they do not see each other.
+    """
+    from datasets import Dataset, disable_progress_bars
+    from trl import pack_dataset
+
+    disable_progress_bars()  # three bars for one second of work
+    columns = {"input_ids": [row.input_ids for row in rows], "completion_mask": [row.completion_mask for row in rows]}
+    dataset = Dataset.from_dict(columns)
+    return pack_dataset(dataset, settings.max_seq_length, "bfd") if settings.packing else dataset
+
+
+def make_trainer(
+    model: Any, tokenizer: Any, dataset: Any, settings: config.RunConfig, run: runs.Run, shape: Shape, **options: Any
+) -> Any:
+    """TRL's trainer for these settings, silent: the meter shows the progress.
+
+    Args:
+        dataset: from `dataset_of`.
+        options: arguments of SFTConfig in place of those that the settings give.
+    """
+    from transformers import PrinterCallback
+    from transformers.trainer_callback import ProgressCallback
+    from trl import SFTConfig, SFTTrainer
+
+    kind = environment.precision(settings.precision)
+    if settings.gradient_checkpointing == "auto":
+        models.set_checkpointing(model, shape.gradient_checkpointing != "off")
+    arguments = {
+        "output_dir": str(run / checkpoints.FOLDER),
+        # what is learned from
+        "max_length": None if settings.packing else settings.max_seq_length,  # `train` has checked that nothing is cut
+        "packing": False,  # the rows are packed already
+        "padding_free": settings.packing,  # always set, for Unsloth turns it on where it is not
+        "completion_only_loss": True,
+        # Neither loss ever holds the logits of all tokens: TRL's computes those of the completions, in chunks, Unsloth's its own.
+        "loss_type": "nll" if environment.engine(settings.engine) == "unsloth" else "chunked_nll",
+        # how much at a time, and how long
+        "per_device_train_batch_size": shape.per_device_train_batch_size,
+        "gradient_accumulation_steps": shape.gradient_accumulation_steps,
+        "train_sampling_strategy": settings.train_sampling_strategy,
+        "max_steps": settings.max_steps or -1,
+        "num_train_epochs": settings.num_train_epochs,
+        # the optimiser
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.lr_scheduler_type,
+        "warmup_steps": settings.warmup_steps,
+        "weight_decay": settings.weight_decay,
+        "optim": settings.optim,
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+        # the machine: TRL's own defaults (bf16, checkpointing) would slow a CPU
+        "bf16": kind == "bf16",
+        "fp16": kind == "fp16",
+        "use_cpu": environment.gpu() is None,
+        "gradient_checkpointing": shape.gradient_checkpointing != "off",
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "dataloader_pin_memory": settings.dataloader_pin_memory,
+        # what is kept and shown
+        "logging_steps": 1,
+        "include_num_input_tokens_seen": "non_padding",
+        "save_steps": settings.save_steps,
+        "save_total_limit": 2,  # the one before is the way back from a damaged one
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        trainer = SFTTrainer(
+            model=model, args=SFTConfig(**(arguments | options)), train_dataset=dataset, processing_class=tokenizer
+        )
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    return trainer
