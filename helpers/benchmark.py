@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 FILE = "benchmark.json"
 ARM_SECONDS = 300  # after which an arm counts as stuck
 UNTIMED_STEPS = 3  # they compile kernels and grow the memory pool
+LOSS_STEPS = 16  # of the arms whose losses are compared
+PEAK_STEPS = 8  # after which the peak is read: all arms with the same batch have seen the same rows by then
 TRAINING_ROWS = 2000  # more than any arm sees
-ENOUGH_CORES = 4  # to prepare the next arm without disturbing the one that is timed
+CORES_EACH = 4  # that a process needs to import its libraries without disturbing the arm that is timed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +38,14 @@ class Arm:
 
     Attributes:
         overrides: settings that differ from those of the benchmark.
-        steps: optimiser steps; the first three are not timed.
+        steps: optimiser steps; the first three are not timed, and the peak of memory is that of the first eight.
         all_tokens: the loss counts prompts as well.
         answers: time this many answers, each as long as gold's, instead of training.
     """
 
     name: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    steps: int = 8
+    steps: int = PEAK_STEPS
     all_tokens: bool = False
     answers: int = 0
 
@@ -55,21 +57,21 @@ SIXTEEN = {"load_in_4bit": False}
 FULL = {name: value for name, value in PRESETS["full"].items() if name not in ("max_steps", "num_train_epochs")}
 FULL |= {"per_device_train_batch_size": 64, "gradient_accumulation_steps": 1, "gradient_checkpointing": "off"}
 ARMS = (
-    Arm(name="8 x 1", overrides=WHOLE, steps=25),
-    Arm(name="1 x 8", overrides=LITERAL, steps=25),
-    Arm(name="8 x 1 again", overrides=WHOLE, steps=25),
+    Arm(name="8 x 1", overrides=WHOLE, steps=LOSS_STEPS),
+    Arm(name="1 x 8", overrides=LITERAL, steps=LOSS_STEPS),
+    Arm(name="8 x 1 again", overrides=WHOLE, steps=LOSS_STEPS),
     Arm(name="2 x 4", overrides={"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}),
     Arm(name="16-bit weights", overrides=WHOLE | SIXTEEN),
     Arm(name="16-bit weights, fp16", overrides=WHOLE | SIXTEEN | {"precision": "fp16"}),
     Arm(name="float32", overrides=WHOLE | SIXTEEN | {"precision": "fp32"}),
-    Arm(name="fp16", overrides=WHOLE | {"precision": "fp16"}, steps=25),
+    Arm(name="fp16", overrides=WHOLE | {"precision": "fp16"}, steps=LOSS_STEPS),
     Arm(name="no checkpointing", overrides=WHOLE | {"gradient_checkpointing": "off"}),
     Arm(name="standard checkpointing", overrides=WHOLE | {"gradient_checkpointing": "standard"}),
     Arm(name="AdamW in 32 bits", overrides=WHOLE | {"optim": "adamw_torch"}),
     Arm(name="packing", overrides=WHOLE | {"packing": True}),
     Arm(name="loss on all tokens", overrides=WHOLE, all_tokens=True),
     Arm(name="without Unsloth", overrides=WHOLE | PLAIN),
-    Arm(name="without Unsloth, 1 x 8", overrides=LITERAL | PLAIN, steps=6),
+    Arm(name="without Unsloth, 1 x 8", overrides=LITERAL | PLAIN),
     Arm(name="full", overrides=FULL, steps=12),
     Arm(name="full without Unsloth", overrides=FULL | {"engine": "transformers"}, steps=12),
     Arm(name="one answer at a time", overrides={"per_device_eval_batch_size": 1}, answers=12),
@@ -107,7 +109,7 @@ def measure(
 ) -> dict[str, dict[str, Any]]:
     """Results by arm, kept in the run folder (benchmark.json) after each: a benchmark that is broken off goes on.
 
-    While one arm is timed, the next imports its libraries, where there are cores enough.
+    While one arm is timed, later ones import their libraries, as many as there are cores for.
 
     Args:
         rows: examples to train on.
@@ -118,7 +120,8 @@ def measure(
         seconds, tokens_in, tokens_out, tokens_per_second, peak_memory_gib; of an arm that failed: error.
     """
     kept = run.read_json(FILE) if (run / FILE).is_file() else {}
-    made_with = {"gpu": runs.machine()["gpu"], "settings": settings.values()}
+    values = {name: runs.portable(value) for name, value in settings.values().items()}
+    made_with = {"gpu": runs.machine()["gpu"], "settings": values}
     results: dict[str, dict[str, Any]] = kept["arms"] if kept.get("made_with") == made_with else {}
     waiting = [arm for arm in arms if "error" in results.get(arm.name, {"error": ""})]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as processes:
@@ -126,8 +129,8 @@ def measure(
         shared = runs.write_text(Path(folder, "data.json"), json.dumps(content))
         started: list[Process] = []
         for place, arm in enumerate(tqdm(waiting, desc=progress, unit="arm", disable=not progress)):
-            ahead = 2 if (os.cpu_count() or 1) >= ENOUGH_CORES else 1
-            for later in waiting[len(started) : place + ahead]:
+            ahead = (os.cpu_count() or 1) // CORES_EACH
+            for later in waiting[len(started) : place + 1 + ahead]:
                 started.append(processes.enter_context(Process(later, settings, shared, Path(folder))))
             results[arm.name] = started[place].result()
             run.write_json(FILE, {"made_with": made_with, **runs.machine(), "arms": results})
@@ -232,7 +235,7 @@ def time_training(model: Any, tokenizer: Any, rows: Sequence[Row], settings: Run
     return {
         "seconds_per_step": round(statistics.median(seconds for seconds, _ in timed), 5),
         "tokens_per_second": round(sum(tokens for _, tokens in timed) / sum(seconds for seconds, _ in timed), 1),
-        "peak_memory_gib": round(memory.peak_memory_gib(), 4),
+        "peak_memory_gib": round(watch.peaks[:PEAK_STEPS][-1], 4),
         "optimizer_mib": round(sum(value.numel() * value.element_size() for value in state) / 2**20, 3),
         "losses": [round(loss, 5) for loss in watch.losses],
     }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 KEPT = environment.ROOT / "results" / "h200-benchmark" / FILE
+UNMEASURED = "not measured"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class Claim:
     def verdict(self, value: float | None) -> str:
         """In words, with a tenth of the claim as tolerance."""
         if value is None:
-            return "not measured"
+            return UNMEASURED
         if self.claimed is None:
             return "-"
         if value >= 0.9 * self.claimed:

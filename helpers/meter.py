@@ -21,10 +21,12 @@ class Stopwatch(TrainerCallback):
 
     Attributes:
         steps: (seconds, tokens without padding) of every step.
+        peaks: the most memory held up to the end of every step, in GiB.
         losses: one a step.
     """
 
     def __init__(self) -> None:
+        self.peaks: list[float] = []
         self.steps: list[tuple[float, int]] = []
         self.losses: list[float] = []
         self.begin = 0.0
@@ -40,6 +42,7 @@ class Stopwatch(TrainerCallback):
         finish_gpu_work()
         seen = int(state.num_input_tokens_seen)
         self.steps.append((time.perf_counter() - self.begin, seen - self.tokens))
+        self.peaks.append(peak_memory_gib())
         self.tokens = seen
 
     def on_log(

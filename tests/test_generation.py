@@ -2,7 +2,7 @@
 
 import pytest
 
-from helpers import generation, models, prompts, training
+from helpers import environment, generation, memory, models, prompts, training
 from helpers.predictions import extract_sql
 from helpers.runs import Run
 
@@ -144,6 +144,34 @@ def test_memory_too_short_for_one_question_is_an_error(tiny, monkeypatch):
     with pytest.raises(torch.cuda.OutOfMemoryError):
         generation.answer(model, tokenizer, ids(tokenizer), max_new_tokens=12, batch_size=6)
     assert model.active_adapter, "the model is left as it was"
+
+
+def test_answers_can_be_cut_each_at_a_length_of_its_own(tiny):
+    model, tokenizer = tiny
+    lengths = [3, 7, 1, 12, 5, 9]
+    cut = [alone(model, tokenizer, [one], max_new_tokens=length)[0] for one, length in zip(ids(tokenizer), lengths, strict=True)]
+    found = generation.answer(model, tokenizer, ids(tokenizer), max_new_tokens=12, batch_size=6, lengths=lengths)
+    assert all(text.startswith(short) for text, short in zip(found, cut, strict=True)), "none ends before its length"
+
+
+@pytest.mark.parametrize("free, length", [(2**30, 100), (2**34, 100), (2**34, 2000)])
+def test_a_batch_takes_what_the_gpu_has_free_and_no_more(tiny, monkeypatch, free, length):
+    """Of keys and values alone, known to the byte, a batch may need nine tenths of what is free at most."""
+    model, _ = tiny
+    monkeypatch.setattr(environment, "gpu", lambda: environment.Gpu(name="a GPU", memory_gib=16, capability=(9, 0)))
+    monkeypatch.setattr(memory, "free_gpu_memory", lambda: free)
+    one = model.config
+    each = 2 * one.num_hidden_layers * one.num_key_value_heads * (one.hidden_size // one.num_attention_heads) * 4
+    size = generation.fitting_batch(model, length)
+    assert size >= 1 and size * length * each <= 0.9 * free
+    monkeypatch.setattr(memory, "free_gpu_memory", lambda: 2 * free)
+    assert generation.fitting_batch(model, length) == pytest.approx(2 * size, abs=1)
+
+
+def test_a_gpu_with_no_room_is_asked_for_one_answer_at_a_time(tiny, monkeypatch):
+    monkeypatch.setattr(environment, "gpu", lambda: environment.Gpu(name="a GPU", memory_gib=16, capability=(9, 0)))
+    monkeypatch.setattr(memory, "free_gpu_memory", lambda: 0)
+    assert generation.fitting_batch(tiny[0], 100) == 1
 
 
 # Predictions kept in the run folder

@@ -86,8 +86,10 @@ def fail_in_forward(monkeypatch, model, error, when):
 # The loss
 
 
-def test_the_loss_is_the_mean_over_the_tokens_of_the_completions_alone(smoke, rows, run):
-    one_step = smoke.with_overrides({"max_steps": 1}, "this test")
+@pytest.mark.parametrize("packing", [False, True])
+def test_the_loss_is_the_mean_over_the_tokens_of_the_completions_alone(smoke, rows, run, packing):
+    """Each row's share is computed by itself here: packed rows that saw each other would come out otherwise."""
+    one_step = smoke.with_overrides({"max_steps": 1, "packing": packing}, "this test")
     chosen = rows[: smoke.per_device_train_batch_size]  # all of them in the first step, whatever the order
     model, _ = models.load(one_step)
     surprise, counted = 0.0, 0
@@ -101,8 +103,46 @@ def test_the_loss_is_the_mean_over_the_tokens_of_the_completions_alone(smoke, ro
 
     outcome = train(one_step, chosen, run)
 
-    assert losses(outcome) == [pytest.approx(surprise / counted, rel=1e-4)]
+    assert losses(outcome) == [pytest.approx(surprise / counted, rel=1e-5 if packing else 1e-4)]
     assert outcome.log[0]["tokens"] == sum(len(row.input_ids) for row in chosen), "padding is left out"
+
+
+def test_packing_puts_every_example_whole_into_one_row_and_the_steps_count_rows(smoke, rows):
+    packed = smoke.with_overrides({"packing": True, "max_steps": 0, "num_train_epochs": 2.0}, "this test")
+    dataset = trainer.dataset_of(rows, packed)
+    assert len(dataset) < len(rows)
+    assert max(map(len, dataset["input_ids"])) <= packed.max_seq_length
+
+    def examples(row):
+        ends = [sum(row["seq_lengths"][: place + 1]) for place in range(len(row["seq_lengths"]))]
+        return [
+            (tuple(row["input_ids"][begin:end]), tuple(row["completion_mask"][begin:end]))
+            for begin, end in zip([0, *ends], ends, strict=False)
+        ]
+
+    found = [example for row in dataset for example in examples(row)]
+    assert sorted(found) == sorted((tuple(row.input_ids), tuple(row.completion_mask)) for row in rows)
+    assert packed.steps(len(dataset)) == 2 * -(-len(dataset) // packed.effective_batch)
+
+
+def test_grouped_by_length_less_is_padded_and_every_example_seen(smoke, rows, run, tmp_path, monkeypatch):
+    """Width of each batch: what is computed; tokens in the log: what is learned from."""
+    shapes = {}
+    for order in ("random", "group_by_length"):
+        settings = smoke.with_overrides({"max_steps": 6, "train_sampling_strategy": order}, "this test")  # one pass over 24
+        model, _ = models.load(settings)
+        forward, seen = model.forward, []
+
+        @functools.wraps(forward)
+        def noting(*args, forward=forward, seen=seen, **kwargs):
+            seen.append(kwargs["input_ids"].numel())
+            return forward(*args, **kwargs)
+
+        monkeypatch.setattr(model, "forward", noting)
+        outcome = train(settings, rows, Run(tmp_path / order), model=model)
+        shapes[order] = sum(seen), sum(entry["tokens"] for entry in outcome.log)
+    assert shapes["group_by_length"][0] < shapes["random"][0]
+    assert shapes["group_by_length"][1] == shapes["random"][1] == sum(len(row.input_ids) for row in rows)
 
 
 def test_the_micro_batch_changes_no_loss(smoke, rows, run, unbroken):
