@@ -7,14 +7,19 @@ import ast
 import logging
 import os
 import sys
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from helpers import config, environment, evaluation, models, neighbours, predictions, runs, spider
 
+if TYPE_CHECKING:
+    from helpers import ask
+
+EXPORTS = ("adapter", "merged", "gguf", "ollama")
 COURSE = [runs.OUTPUTS[stage][1] for stage in config.STAGES]
 DONE, FAILED, REFUSED = 0, 1, 2
 PREDICTIONS = "one SQL a line in the order of gold, an empty line for none; or .json, .jsonl"
@@ -88,6 +93,39 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument("--tables", type=Path, help="tables.json: its foreign keys count for the official exact set match")
         command.add_argument("--field", help="name of the prediction in .json and .jsonl files")
         command.add_argument("--official-quirks", action="store_true", help="with the official evaluator's faults, to the letter")
+
+    asking = commands.add_parser(
+        "ask",
+        help="ask a database",
+        description="Answer questions about a database with a tuned model: SQL, and the rows that it gives.",
+    )
+    asking.add_argument(
+        "database", metavar="DATABASE", help="SQLite file, CSV file or folder of them, or a database of the embedded sample"
+    )
+    asking.add_argument("question", metavar="QUESTION", nargs="?", help="without one, questions are asked for")
+    asking.add_argument("--candidates", type=int, default=4, metavar="N", help="queries to try, 1 to 16 (default: 4)")
+    shape = asking.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="one JSON object a question")
+    shape.add_argument("--sql-only", action="store_true", help="the query alone")
+    asking.set_defaults(command=ask_database)
+    exporting = commands.add_parser(
+        "export",
+        help="take a tuned model away",
+        description="Write a run's model as other programs read it, and check that it still answers dev questions as well.",
+    )
+    exporting.add_argument("kind", choices=[*EXPORTS, "hub"], help="what to write; hub uploads the adapter")
+    exporting.add_argument(
+        "--to", metavar="PATH", help="folder (default: export/KIND in the run); for hub the name, you/your-model"
+    )
+    exporting.add_argument(
+        "--questions", type=int, default=60, metavar="N", help="dev questions for the check, 0 for none (default: 60)"
+    )
+    exporting.add_argument("--public", action="store_true", help="hub: for all to see (default: private)")
+    exporting.set_defaults(command=export_model)
+
+    for command in (asking, exporting):
+        command.add_argument("--run-dir", metavar="DIR", help="run with the tuned model (default: RUN_DIR, else runs/course)")
+    asking.add_argument("--model", metavar="NAME", help="exported folder, or name on the Hub, in place of a run")
 
     copies = commands.add_parser(
         "neighbours",
@@ -316,9 +354,18 @@ def check_target(path: Path, option: str) -> None:
     """
     if path.exists() and not path.is_file():
         raise FileExistsError(f"{option} {path} is no regular file: name a file")
-    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    check_folder(path.absolute().parent, option)
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Refuse a place where no folder can be made or written.
+
+    Raises:
+        OSError: the nearest folder that exists takes no files.
+    """
+    parent = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise NotADirectoryError(f"{option} {path} cannot be written: {parent} is no folder that can be written")
+        raise NotADirectoryError(f"{option} {folder} cannot be written: {parent} is no folder that can be written")
 
 
 def judged(options: argparse.Namespace, pred: Path) -> tuple[list[predictions.Gold], list[evaluation.Verdict]]:
@@ -344,6 +391,101 @@ def differing(golds: list[predictions.Gold], db: Path) -> list[int]:
     """Places of the questions about data that is known to differ from the release's."""
     databases = {db_id: spider.find_database(db, db_id) for db_id in {one.db_id for one in golds}}
     return spider.differing([(one.query, one.db_id) for one in golds], databases)
+
+
+# ---- ask
+
+
+def ask_database(options: argparse.Namespace) -> int:
+    """Answer one question, or one after the other; the exit code is 0 if the last one got a query that runs."""
+    from rich.console import Console
+
+    from helpers import databases, schema, terminal
+
+    console, aside = Console(), Console(stderr=True)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            if not 1 <= options.candidates <= 16:
+                raise ValueError(f"--candidates {options.candidates} must be 1 to 16")
+            if options.question is not None and not options.question.strip():
+                raise ValueError("The question is empty")
+            database = databases.open_database(options.database, Path(folder))
+            assistant = load_assistant(options)
+        except REFUSALS as error:
+            return refuse(error)
+        if options.question is None and not (options.json or options.sql_only):
+            aside.print(terminal.schema_lines(schema.read(database)), markup=False, highlight=False)
+        done = FAILED
+        asked = [options.question] if options.question is not None else terminal.questions(aside)
+        for question in asked:
+            try:
+                answer = assistant.ask(database, question, candidates=options.candidates)
+            except ValueError as error:
+                print(f"{error}", file=sys.stderr)
+                done = FAILED
+                continue
+            if options.json:
+                print(answer.as_json(), flush=True)
+            elif options.sql_only:
+                print(answer.best.sql if answer.best else "", flush=True)
+            else:
+                terminal.show(answer, console)
+            done = DONE if answer.best and answer.best.result.ok else FAILED
+        if not (options.json or options.sql_only):
+            aside.print(assistant.trust, style="dim", markup=False, soft_wrap=True)
+        return done
+
+
+# ---- export
+
+
+def export_model(options: argparse.Namespace) -> int:
+    """Write a run's model in another form, and check it."""
+    from helpers import ask, export
+
+    try:
+        run = ask.trained_run(options.run_dir)
+        if options.kind == "hub":
+            if not options.to:
+                raise ValueError("export hub needs the name to upload to: --to you/your-model")
+            print(f"Uploaded: {export.export_hub(run, options.to, private=not options.public)}")
+            return DONE
+        target = Path(options.to) if options.to else run / "export" / options.kind
+        if target.exists() and not is_export(target):
+            raise FileExistsError(f"--to {target} exists and is no earlier export: name a new folder")
+        check_folder(target.parent, "--to")
+        if options.kind in ("gguf", "ollama"):
+            export.converter()  # before the minutes that merging takes
+    except REFUSALS as error:
+        return refuse(error)
+    try:
+        export.EXPORTS[options.kind](run, target)
+        print(f"Written: {environment.shown(target.absolute())}")
+        if options.kind == "ollama":
+            print(f"Try it: cd {environment.shown(target.absolute())} && ollama create my-sql -f Modelfile && ollama run my-sql")
+        if options.questions:
+            print(export.check(run, options.kind, target, questions=options.questions))
+    except REFUSALS as error:
+        print(f"Failed: {error}", file=sys.stderr)
+        return FAILED
+    return DONE
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder was made by this command, and may be replaced."""
+    return (folder / "course.json").is_file()
+
+
+def load_assistant(options: argparse.Namespace) -> ask.Assistant:
+    """The model that --model or --run-dir names."""
+    from helpers import ask
+
+    if options.model and options.run_dir:
+        raise ValueError("--model and --run-dir name two models: give one of them")
+    if not options.model:
+        ask.trained_run(options.run_dir)  # before the seconds that importing takes
+    print("Loading the model …", file=sys.stderr)
+    return ask.load(options.run_dir, options.model)
 
 
 def make_neighbours(options: argparse.Namespace) -> int:

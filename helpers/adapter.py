@@ -7,10 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from helpers import environment, probe, runs
+from helpers import environment, probe, prompts, runs, schema
 from helpers.config import RunConfig
 from helpers.training import Outcome
 
+COURSE = "course.json"
 LLAMA_LICENCE = """\
 - Built with Llama. Llama 3.2 is licensed under the Llama 3.2 Community License, Copyright © Meta Platforms, Inc. All Rights
   Reserved. Whoever passes this adapter on passes that licence on with it, and gives it a name that begins with “Llama”."""
@@ -37,18 +38,39 @@ def save(model: Any, tokenizer: Any, settings: RunConfig, run: runs.Run, outcome
         # PEFT writes the folder that the base was loaded from; on another machine only its name means anything.
         written["base_model_name_or_path"] = runs.portable(settings.model_name)
         runs.write_text(folder / "adapter_config.json", json.dumps(written, indent=1) + "\n")
-        runs.write_text(folder / "README.md", model_card(settings, run.record()))
+        write_course(folder, settings, run.record())
     packed = shutil.make_archive(str(run / ".adapter"), "zip", run / "adapter")
     return Path(packed).replace(run / "adapter.zip")
 
 
-def model_card(settings: RunConfig, record: dict[str, Any]) -> str:
-    """The adapter's README: what it is, how it was made, what its licences ask for.
+def write_course(folder: Path, settings: RunConfig, record: dict[str, Any], kind: str = "adapter") -> None:
+    """Write what a model needs to be used elsewhere: the settings that its prompts rest on, its scores, and its card.
 
     Args:
-        record: a run's record with its `train` and `data_name`.
+        kind: "adapter", "merged" or "gguf".
+    """
+    values = {name: runs.portable(value) for name, value in settings.values().items()}
+    known = {name: record[name] for name in ("data_name", "evaluation") if name in record}
+    runs.write_text(folder / COURSE, json.dumps({"settings": values, **known}, indent=1, ensure_ascii=False) + "\n")
+    runs.write_text(folder / "README.md", model_card(settings, record, kind))
+
+
+KINDS = {
+    "adapter": ("library_name: peft", "lora", "A LoRA adapter (r={r}, lora_alpha={alpha}) for `{base}`."),
+    "merged": ("library_name: transformers", "lora", "`{base}` with a LoRA adapter (r={r}) added to its weights, in 16 bits."),
+    "gguf": ("library_name: gguf", "gguf", "`{base}` with a LoRA adapter (r={r}) added to its weights, as GGUF in 16 bits."),
+}
+
+
+def model_card(settings: RunConfig, record: dict[str, Any], kind: str = "adapter") -> str:
+    """The README of a model: what it is, how it was made, how good it is, how to ask it, what its licences ask for.
+
+    Args:
+        record: a run's record with its `train` and `data_name`, and once it was judged its `evaluation`.
+        kind: as for `write_course`.
     """
     trained, base, data = record["train"], runs.portable(settings.model_name), record["data_name"]
+    library, tag, what = KINDS[kind]
     licences = [
         text
         for text, applies in (
@@ -60,22 +82,59 @@ def model_card(settings: RunConfig, record: dict[str, Any]) -> str:
     ]
     return f"""\
 ---
-library_name: peft
+{library}
 base_model: {base}
 pipeline_tag: text-generation
-tags: [text-to-sql, lora]
+tags: [text-to-sql, {tag}]
 ---
-# Text-to-SQL adapter
+# Text-to-SQL model
 
-A LoRA adapter (r={settings.r}, lora_alpha={settings.lora_alpha}) for `{base}`. It answers questions about a database in SQL.
+{what.format(r=settings.r, alpha=settings.lora_alpha, base=base)} It answers questions about a database in SQL.
 
 - Trained on: {data}.
 - Recipe: preset `{settings.preset}`, {trained["steps"]} steps of {settings.effective_batch} examples, learning rate \
 {settings.learning_rate:g}, loss on the SQL alone.
 - Loss: {trained["first_loss"]:.2f} at the first step, {trained["final_loss"]:.2f} over the last ten.
-- Limits: it can be wrong. A query that runs is not yet one that answers the question; run what it writes read-only.
+- {scores_line(record)}
+- Limits: it can be wrong. A query that runs is not yet one that answers the question; run what it writes read-only. It writes
+  SQLite's SQL, for questions in English, from names of tables and columns alone.
+
+## How to ask it
+
+It was trained on one user message of this form, without a system message: a line a table, then the question.
+
+```
+{example_message(settings)}
+```
 
 ## Licences
 
 {chr(10).join(licences) or "- None beyond those of your own model and data."}
 """
+
+
+def scores_line(record: dict[str, Any]) -> str:
+    """What the judge said of the tuned model, with intervals."""
+    judged = record.get("evaluation")
+    if not judged:
+        return "Scores: not judged."
+    tuned, base = judged["tuned"], judged["base"]
+    return (
+        f"Execution accuracy {tuned['ex']:.1f} % (95 %: {tuned['ex_low']:.1f} to {tuned['ex_high']:.1f}), exact set match "
+        f"{tuned['em']:.1f} %, on {judged['questions']:,} dev questions of {record['data_name']}, {judged['decoding']}; before "
+        f"training {base['ex']:.1f} %."
+    )
+
+
+def example_message(settings: RunConfig) -> str:
+    """A user's message as these settings make it, about a small made-up database."""
+    column = schema.Column
+    tables = schema.Schema(
+        db_id="example",
+        tables=(
+            schema.Table(name="singer", columns=(column(name="singer_id", type=""), column(name="name", type=""))),
+            schema.Table(name="concert", columns=(column(name="title", type=""), column(name="held_by", type=""))),
+        ),
+        foreign_keys=(schema.ForeignKey(table="concert", column="held_by", to_table="singer", to_column="singer_id"),),
+    )
+    return prompts.user_message("How many concerts did each singer hold?", tables, settings.prompt_style)

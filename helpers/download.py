@@ -12,6 +12,8 @@ import shutil
 import socket
 import ssl
 import stat
+import subprocess
+import sys
 import tempfile
 import textwrap
 import unicodedata
@@ -203,6 +205,20 @@ def _disk_full(source: Source, part: Path) -> str:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
+
+
+def wheel(requirement: str, folder: Path) -> Path:
+    """A wheel from PyPI, downloaded by pip without what it requires.
+
+    Raises:
+        DownloadError: pip could not have it.
+    """
+    options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--retries", "1", "--timeout", "10", "--dest", str(folder)]
+    done = subprocess.run([sys.executable, "-m", "pip", "download", *options, requirement], capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
+        raise DownloadError(f"PyPI {requirement}: {reason}")
+    return next(folder.glob(f"{requirement.partition('==')[0].replace('-', '_')}-*.whl"))
 
 
 def file_sha256(path: Path) -> str:

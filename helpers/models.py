@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from helpers import environment, memory, runs
@@ -180,8 +181,11 @@ def torch_dtype(settings: RunConfig) -> Any:
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[environment.precision(settings.precision)]
 
 
-def load_trained(settings: RunConfig, run: runs.Run) -> tuple[Any, Any]:
-    """Model with the adapter of a run, and tokenizer.
+def load_trained(settings: RunConfig, adapter: Path) -> tuple[Any, Any]:
+    """Model with a trained adapter, and tokenizer.
+
+    Args:
+        adapter: its folder, `adapter/` in a run.
 
     Raises:
         runs.OtherConfiguration: the adapter is another model's, or of another shape.
@@ -191,11 +195,9 @@ def load_trained(settings: RunConfig, run: runs.Run) -> tuple[Any, Any]:
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    saved, fresh = load_file(run / "adapter/adapter_model.safetensors"), get_peft_model_state_dict(model)
+    saved, fresh = load_file(adapter / "adapter_model.safetensors"), get_peft_model_state_dict(model)
     if {name: weights.shape for name, weights in saved.items()} != {name: weights.shape for name, weights in fresh.items()}:
-        raise runs.OtherConfiguration(
-            f"{environment.shown(run / 'adapter')} does not fit {settings.model_name} with r={settings.r}"
-        )
+        raise runs.OtherConfiguration(f"{environment.shown(adapter)} does not fit {settings.model_name} with r={settings.r}")
     set_peft_model_state_dict(model, saved)
     return model, tokenizer
 

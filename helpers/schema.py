@@ -134,17 +134,17 @@ def spider_type(declared: str) -> str:
 
 
 def refuse_open_changes(database: Path) -> None:
-    """Refuse a database whose last changes lie in a file beside it, which is never looked at.
+    """Refuse a database whose last changes lie in a file beside it, which is never looked at, or are being written just now.
 
     Raises:
         BadDatabase: there are such changes.
     """
-    journal = database.with_name(database.name + "-wal")
-    if journal.is_file() and journal.stat().st_size:
-        raise BadDatabase(
-            f"{database} has changes that lie beside it in {journal.name}: close the program that has it open, "
-            "or run `PRAGMA wal_checkpoint(TRUNCATE)` in it"
-        )
+    for ending, advice in (("-wal", "or run `PRAGMA wal_checkpoint(TRUNCATE)` in it"), ("-journal", "or open it once with it")):
+        journal = database.with_name(database.name + ending)
+        if journal.is_file() and journal.stat().st_size:
+            raise BadDatabase(
+                f"{database} has changes that lie beside it in {journal.name}: close the program that has it open, {advice}"
+            )
 
 
 @functools.lru_cache(maxsize=512)

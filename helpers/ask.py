@@ -1,0 +1,279 @@
+"""A question about a database -> SQL and its rows: several candidates from a tuned model, run safely, the best one shown."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from helpers import adapter, environment, execution, generation, linking, model_files, models, predictions, prompts, runs, schema
+from helpers.config import RunConfig
+from helpers.schema import Schema
+
+CANDIDATES = 4
+ROWS_SHOWN = 1_000  # of a result; the rest is counted
+NAMES_SHOWN = 12  # in a hint
+ROOM = 1024  # tokens that a prompt may take at least: a wide schema is worth more than a length seen in training
+ANSWER_TOKENS = 192  # room for an answer at least
+UNKNOWN_NAME = re.compile(r"no such (table|column): (?:.*\.)?(.+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One query that the model proposes.
+
+    Attributes:
+        probability: that the model gives the whole query, 0 to 1.
+    """
+
+    sql: str
+    probability: float
+    result: execution.Result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What became of a question.
+
+    Attributes:
+        candidates: the distinct ones, most probable first; none if the model wrote no SQL.
+        left_out: tables, or table.column, that the prompt had no room for.
+        hint: when nothing ran, names in the schema that are close to the one that is not there.
+    """
+
+    question: str
+    candidates: tuple[Candidate, ...]
+    left_out: tuple[str, ...]
+    hint: str
+    seconds: float
+
+    @property
+    def best(self) -> Candidate | None:
+        """The candidate to show."""
+        return choose(self.candidates)
+
+    def as_json(self) -> str:
+        """One JSON object: question, sql, columns, rows (the first thousand), row_count, error, hint, candidates and more."""
+        best = self.best
+        result = best.result if best else execution.Result(outcome="empty", error="the model wrote no SQL")
+        content = {
+            "question": self.question,
+            "sql": best.sql if best else "",
+            "outcome": result.outcome,
+            "columns": list(result.columns),
+            "rows": [[plain(value) for value in row] for row in result.rows[:ROWS_SHOWN]],
+            "row_count": len(result.rows),
+            "error": result.error,
+            "hint": self.hint,
+            "left_out": list(self.left_out),
+            "candidates": [
+                {
+                    "sql": one.sql,
+                    "probability": round(one.probability, 4),
+                    "outcome": one.result.outcome,
+                    "error": one.result.error,
+                }
+                for one in self.candidates
+            ],
+            "seconds": round(self.seconds, 2),
+        }
+        return json.dumps(content, ensure_ascii=False, indent=1)
+
+
+def plain(value: Any) -> Any:
+    """A value of a result as JSON can hold it: bytes as hexadecimal digits, infinities as text."""
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def choose(candidates: Sequence[Candidate]) -> Candidate | None:
+    """The most probable that runs and gives rows; else the most probable that runs; else the most probable."""
+    for good in (lambda one: one.result.ok and one.result.rows, lambda one: one.result.ok, lambda one: True):
+        found = next((one for one in candidates if good(one)), None)
+        if found:
+            return found
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assistant:
+    """A model that answers questions, ready.
+
+    Attributes:
+        name: of the run or the model.
+        trust: how far to trust it, in a sentence or two.
+    """
+
+    model: Any
+    tokenizer: Any
+    settings: RunConfig
+    name: str
+    trust: str
+
+    def prompt(self, question: str, tables: Schema) -> tuple[list[int], tuple[str, ...]]:
+        """The tokens that the model reads, and what of the schema they leave out.
+
+        Raises:
+            ValueError: there is no question, or no room for it.
+        """
+        question = " ".join(question.split())
+        if not question:
+            raise ValueError("There is no question")
+        room = min(max(self.settings.max_seq_length, ROOM), generation.context(self.model) - self.answer_tokens)
+
+        def ids(part: Schema) -> list[int]:
+            message = prompts.user_message(question, part, self.settings.prompt_style)
+            return prompts.prompt_ids(self.tokenizer, message, self.settings.date_string)
+
+        kept, left_out = linking.fit(question, tables, lambda part: len(ids(part)) <= room)
+        return ids(kept), left_out
+
+    @property
+    def answer_tokens(self) -> int:
+        """Length at which an answer is cut."""
+        return max(self.settings.max_new_tokens, ANSWER_TOKENS)
+
+    def ask(self, database: Path, question: str, *, candidates: int = CANDIDATES) -> Answer:
+        """Answer one question.
+
+        Raises:
+            schema.BadDatabase: the file cannot be read.
+            ValueError: there is no question, or no room for it.
+        """
+        begin, tables = time.perf_counter(), schema.read(database)
+        ids, left_out = self.prompt(question, tables)
+        written = generation.candidates(self.model, self.tokenizer, ids, count=candidates, max_new_tokens=self.answer_tokens)
+        probable: dict[str, float] = {}
+        for text, log in written:
+            if sql := predictions.extract_sql(text):
+                probable[sql] = min(1.0, probable.get(sql, 0.0) + math.exp(log))
+        found = tried(database, probable, self.settings.query_timeout)
+        hint = "" if any(one.result.ok for one in found) else nearest_names([one.result.error or "" for one in found], tables)
+        return Answer(question=question, candidates=found, left_out=left_out, hint=hint, seconds=time.perf_counter() - begin)
+
+    def write(self, database: Path, question: str, *, base: bool = False) -> Iterator[str]:
+        """The most probable answer at every step (greedy), as far as it is written, growing.
+
+        Args:
+            base: as before training.
+
+        Raises: as `ask`.
+        """
+        ids, _ = self.prompt(question, schema.read(database))
+        text = ""
+        for piece in generation.pieces(self.model, self.tokenizer, ids, max_new_tokens=self.answer_tokens, base=base):
+            text += piece
+            yield text
+
+
+def tried(database: Path, probable: dict[str, float], seconds: float) -> tuple[Candidate, ...]:
+    """Each query run within limits, the most probable first."""
+    limits = execution.Limits(seconds=seconds)
+    with execution.Sandbox(limits) as sandbox:
+        return tuple(
+            Candidate(sql=sql, probability=probability, result=sandbox.execute(database, sql))
+            for sql, probability in sorted(probable.items(), key=lambda item: -item[1])
+        )
+
+
+def nearest_names(errors: Sequence[str], tables: Schema) -> str:
+    """For errors about names that the database lacks, the nearest that it has, or some; '' where there is nothing to say."""
+    known = {
+        "table": [table.name for table in tables.tables],
+        "column": [f"{table.name}.{column.name}" for table in tables.tables for column in table.columns],
+    }
+    lines = []
+    for error in errors:
+        found = UNKNOWN_NAME.match(error)
+        if not found:
+            continue
+        kind, name = found[1], found[2].strip("\"'`[]")
+        last = {one.rpartition(".")[2].lower(): one for one in reversed(known[kind])}
+        near = [last[one] for one in difflib.get_close_matches(name.lower(), last, n=3, cutoff=0.5)]
+        there = f"nearest: {', '.join(near)}" if near else f"there are: {', '.join(known[kind][:NAMES_SHOWN])}"
+        lines.append(f"There is no {kind} {name}; {there}")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def load(run_dir: str | Path | None = None, model: str | None = None) -> Assistant:
+    """The tuned model of a run folder, or of an exported folder or the Hub.
+
+    It runs on the machine at hand: an adapter that was trained in 4 bits on a GPU answers in 32 bits on a CPU.
+
+    Args:
+        model: a folder that `export` made, or a name on the Hub, of an adapter or a merged model; in place of a run.
+
+    Raises:
+        runs.MissingStep: the run has no adapter yet; it says which command makes one.
+        model_files.ModelNotFound: no model of that name, or not one that this course made.
+        runs.OtherConfiguration: an adapter of another base model.
+    """
+    if model is not None:
+        return from_folder(model_files.find(model, adapters=True).folder, name=model)
+    run = trained_run(run_dir)
+    settings = for_this_machine(run.config())
+    loaded, tokenizer = models.load_trained(settings, run / "adapter")
+    return Assistant(model=loaded, tokenizer=tokenizer, settings=settings, name=run.path.name, trust=trust(run.record()))
+
+
+def trained_run(run_dir: str | Path | None) -> runs.Run:
+    """The run folder, known to hold a tuned model.
+
+    Raises:
+        runs.MissingStep: naming the command that makes one, and the runs that have one.
+    """
+    run = runs.Run(environment.run_path(run_dir))
+    if run.has("train"):
+        return run
+    others = [environment.shown(other.path) for other in runs.find_runs(run.path.parent) if other.has("train")]
+    raise runs.MissingStep(
+        f"{environment.shown(run.path)} has no tuned model yet:\n"
+        f"  `python -m helpers run --run-dir {environment.shown(run.path)}` makes one,\n"
+        f"  or name a run that has one (found: {', '.join(others) or 'none'})."
+    )
+
+
+def from_folder(folder: Path, name: str) -> Assistant:
+    """The model of a folder that a run or an export left: an adapter, or a merged model."""
+    if not (folder / adapter.COURSE).is_file():
+        raise model_files.ModelNotFound(
+            f"{name} has no {adapter.COURSE}, so nobody knows the prompts that it was trained on: "
+            "name the adapter of a run, or what `python -m helpers export` made"
+        )
+    kept = json.loads((folder / adapter.COURSE).read_text(encoding="utf-8"))
+    settings = for_this_machine(RunConfig(**kept["settings"]))
+    if (folder / "adapter_config.json").is_file():
+        loaded, tokenizer = models.load_trained(settings, folder)
+    else:
+        loaded, tokenizer = models.load(settings.with_overrides({"model_name": str(folder)}, "this folder"))
+    return Assistant(model=loaded, tokenizer=tokenizer, settings=settings, name=name, trust=trust(kept))
+
+
+def for_this_machine(settings: RunConfig) -> RunConfig:
+    """The settings with what only concerns training, or needs a GPU that is not there, put aside.
+
+    Answers come from transformers on every machine: Unsloth has no beam search.
+    """
+    needless: dict[str, Any] = {"engine": "transformers", "gradient_checkpointing": "off", "precision": "auto"}
+    if environment.gpu() is None:
+        needless |= {"load_in_4bit": False, "optim": "adamw_torch", "gpu_memory_gib": 0.0}
+    return settings.with_overrides(needless, "this machine")
+
+
+def trust(record: Mapping[str, Any]) -> str:
+    """How often a model was right when it was judged, as a sentence."""
+    tuned = record.get("evaluation", {}).get("tuned")
+    measured = (
+        f"Judged on {tuned['questions']:,} questions of {record['data_name']}, it was right in {tuned['ex']:.0f} of 100 "
+        f"({tuned['ex_low']:.0f} to {tuned['ex_high']:.0f})."
+        if tuned
+        else "How often it is right has not been measured."
+    )
+    return f"{measured} A query that runs can still answer another question: read it before you rely on it."

@@ -1,0 +1,113 @@
+"""A wide schema cut down to what a question is likely to need, so that it fits the prompt."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable
+
+from helpers.schema import ForeignKey, Schema, Table
+
+PIECES = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")  # of CamelCase and snake_case
+ENDINGS = ("ies", "es", "s", "ing", "ed", "er")
+TABLE_WEIGHT = 3.0  # a table that is named counts more than one of its columns
+LINK_WEIGHT = 0.5  # of being linked to a table that is named: joins lead through it
+
+
+class DoesNotFit(ValueError):
+    """Not even one column beside the question fits the prompt."""
+
+
+def words(text: str) -> set[str]:
+    """The words of a text or a name in lower case, endings off: `SingerNames` and “singer's name” share both."""
+    return {stem(piece.lower()) for piece in PIECES.findall(text)}
+
+
+def stem(word: str) -> str:
+    """A word without its ending, where three letters remain; ies becomes y."""
+    for ending in ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            return word[: -len(ending)] + ("y" if ending == "ies" else "")
+    return word
+
+
+def fit(question: str, tables: Schema, fits: Callable[[Schema], bool]) -> tuple[Schema, tuple[str, ...]]:
+    """As much of a schema as fits, the parts that share words with the question first.
+
+    Args:
+        fits: whether a schema, written into the prompt beside the question, leaves room for an answer.
+
+    Returns:
+        the schema, tables and columns in their old order, and the names of what was left out: `table`, or `table.column`
+        where the best table alone is too wide.
+
+    Raises:
+        DoesNotFit: the question itself leaves no room.
+    """
+    if fits(tables):
+        return tables, ()
+    asked = words(question)
+    score = scores(asked, tables)
+    kept: list[str] = []
+    for table in sorted(tables.tables, key=lambda table: -score[table.name]):
+        if fits(part(tables, [*kept, table.name])):
+            kept.append(table.name)
+    if kept:
+        return part(tables, kept), tuple(table.name for table in tables.tables if table.name not in kept)
+    best = max(tables.tables, key=lambda table: score[table.name])
+    columns = widest(asked, best, lambda names: fits(narrowed(tables, best, names)))
+    if not columns:
+        raise DoesNotFit("The question is too long for the model's prompt: not even one column fits beside it. Ask shorter")
+    left_out = [table.name for table in tables.tables if table is not best]
+    return narrowed(tables, best, columns), (
+        *left_out,
+        *(f"{best.name}.{column.name}" for column in best.columns if column.name not in columns),
+    )
+
+
+def scores(asked: set[str], tables: Schema) -> dict[str, float]:
+    """How much each table has to do with a question, by shared words; linked tables share a little of it."""
+    own = {
+        table.name: TABLE_WEIGHT * len(asked & words(table.name))
+        + len(asked & {word for column in table.columns for word in words(column.name)})
+        for table in tables.tables
+    }
+    linked = dict.fromkeys(own, 0.0)
+    for key in tables.foreign_keys:
+        for one, other in ((key.table, key.to_table), (key.to_table, key.table)):
+            linked[one] = max(linked[one], LINK_WEIGHT if own[other] else 0.0)
+    return {name: own[name] + linked[name] for name in own}
+
+
+def widest(asked: set[str], table: Table, fits: Callable[[list[str]], bool]) -> list[str]:
+    """Columns of one table that fit: those the question names, then keys, then as they come."""
+    order = sorted(table.columns, key=lambda column: (-len(asked & words(column.name)), not column.primary_key))
+    kept: list[str] = []
+    for column in order:
+        if fits([*kept, column.name]):
+            kept.append(column.name)
+    return kept
+
+
+def part(tables: Schema, names: Iterable[str]) -> Schema:
+    """Some tables of a schema, and the keys between them."""
+    wanted = set(names)
+    return with_keys(tables, tuple(table for table in tables.tables if table.name in wanted))
+
+
+def narrowed(tables: Schema, table: Table, columns: Iterable[str]) -> Schema:
+    """One table with some of its columns."""
+    wanted = set(columns)
+    kept = tuple(column for column in table.columns if column.name in wanted)
+    return with_keys(tables, (dataclasses.replace(table, columns=kept),))
+
+
+def with_keys(tables: Schema, kept: tuple[Table, ...]) -> Schema:
+    """A schema of these tables, with those of the old keys that still have both ends."""
+    there = {(table.name.lower(), column.name.lower()) for table in kept for column in table.columns}
+
+    def whole(key: ForeignKey) -> bool:
+        ends = {(key.table.lower(), key.column.lower()), (key.to_table.lower(), key.to_column.lower())}
+        return ends <= there
+
+    return dataclasses.replace(tables, tables=kept, foreign_keys=tuple(key for key in tables.foreign_keys if whole(key)))
