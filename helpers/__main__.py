@@ -100,7 +100,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="Answer questions about a database with a tuned model: SQL, and the rows that it gives.",
     )
     asking.add_argument(
-        "database", metavar="DATABASE", help="SQLite file, CSV file or folder of them, or a database of the embedded sample"
+        "database", metavar="DATABASE", help="SQLite file, CSV file or folder of them, or a database that comes with the course"
     )
     asking.add_argument("question", metavar="QUESTION", nargs="?", help="without one, questions are asked for")
     asking.add_argument("--candidates", type=int, default=4, metavar="N", help="queries to try, 1 to 16 (default: 4)")
@@ -108,6 +108,16 @@ def make_parser() -> argparse.ArgumentParser:
     shape.add_argument("--json", action="store_true", help="one JSON object a question")
     shape.add_argument("--sql-only", action="store_true", help="the query alone")
     asking.set_defaults(command=ask_database)
+    pairing = commands.add_parser(
+        "pairs",
+        help="make training pairs from a database",
+        description="Write questions with their SQL, made from a database alone, into a folder to train on; read and edit them.",
+    )
+    pairing.add_argument("database", metavar="DATABASE", help="as for ask")
+    pairing.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="new folder for train.csv and the database")
+    pairing.add_argument("--count", type=int, default=300, metavar="N", help="pairs to make (default: 300)")
+    pairing.set_defaults(command=make_pairs)
+
     exporting = commands.add_parser(
         "export",
         help="take a tuned model away",
@@ -434,6 +444,34 @@ def ask_database(options: argparse.Namespace) -> int:
         if not (options.json or options.sql_only):
             aside.print(assistant.trust, style="dim", markup=False, soft_wrap=True)
         return done
+
+
+# ---- pairs
+
+
+def make_pairs(options: argparse.Namespace) -> int:
+    """Write a folder of training data made from a database."""
+    from helpers import databases, pairs
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            if options.to.exists():
+                raise FileExistsError(f"--to {options.to} exists: name a new folder")
+            if options.count < 2:
+                raise ValueError(f"--count {options.count} must be at least 2")
+            check_folder(options.to.absolute().parent, "--to")
+            database = databases.open_database(options.database, Path(folder))
+            made = pairs.make(database, options.count)
+        except REFUSALS as error:
+            return refuse(error)
+        file = pairs.write_folder(database, options.to, made)
+    short = f" (of {options.count:,}: the database has no more to ask about)" if len(made) < options.count else ""
+    print(
+        f"{len(made):,} pairs{short}: {file}\n"
+        f"Read and edit them. Questions of your own, in {options.to}/dev.csv, judge the result:"
+    )
+    print(f"  python -m helpers run -p data_source {options.to} --run-dir runs/{options.to.name}")
+    return DONE
 
 
 # ---- export

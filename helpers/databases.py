@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import re
 import sqlite3
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from helpers import schema, spider
+from helpers import environment, runs, schema, spider
 from helpers.schema import BadDatabase
 
+EXAMPLE = Path(__file__).parent / "example"  # a database that belongs to no data set, with questions written by hand
 CSV = (".csv", ".tsv")
 CSV_BYTES = 200 * 1024**2  # of all CSV files together; they are held in memory once
 CSV_COLUMNS = 500
@@ -24,7 +26,7 @@ def open_database(name: str | Path, folder: Path) -> Path:
     """The SQLite file behind a name, checked to be one that can be asked.
 
     Args:
-        name: an SQLite file, a CSV or TSV file, a folder of them (a table each), or a database of the embedded sample.
+        name: an SQLite file, a CSV or TSV file, a folder of them (a table each), or a database that comes with the course.
         folder: where a database from CSV files is written.
 
     Raises:
@@ -32,12 +34,12 @@ def open_database(name: str | Path, folder: Path) -> Path:
     """
     path = Path(name).expanduser()
     if not path.exists():
-        sample = spider.find_databases(spider.sample_folder())
-        if str(name) in sample:
-            return sample[str(name)]
+        known = named()
+        if str(name) in known:
+            return known[str(name)]
         raise BadDatabase(
             f"There is no file {name}. Name an SQLite file, a CSV file or a folder of them,\n"
-            f"  or a database of the embedded sample: {', '.join(sorted(sample))}"
+            f"  or a database that comes with the course: {', '.join(known)}"
         )
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in CSV)
@@ -48,6 +50,19 @@ def open_database(name: str | Path, folder: Path) -> Path:
         return from_csv([path], folder / f"{plain(path.stem, 'data')}.sqlite")
     schema.read(path)
     return path
+
+
+def named() -> dict[str, Path]:
+    """The databases that come with the course, by name: the example, which no training has seen, and the sample's."""
+    script = (EXAMPLE / "marina.sql").read_text(encoding="utf-8")
+    folder = environment.cache_dir() / f"example-{hashlib.sha256(script.encode()).hexdigest()[:12]}"
+    if not folder.is_dir():
+        with (
+            runs.replaced_folder(folder) as target,
+            contextlib.closing(sqlite3.connect(target / "marina.sqlite")) as connection,
+        ):
+            connection.executescript(script)
+    return {"marina": folder / "marina.sqlite"} | spider.find_databases(spider.sample_folder())
 
 
 def from_csv(files: Sequence[Path], database: Path) -> Path:
