@@ -108,6 +108,13 @@ def make_parser() -> argparse.ArgumentParser:
     shape.add_argument("--json", action="store_true", help="one JSON object a question")
     shape.add_argument("--sql-only", action="store_true", help="the query alone")
     asking.set_defaults(command=ask_database)
+    page = commands.add_parser(
+        "demo", help="a page to ask databases", description="Open a page on this machine to ask databases with a tuned model."
+    )
+    page.add_argument("--port", type=int, metavar="N", help="port (default: the first free one from 7860 on)")
+    page.add_argument("--share", action="store_true", help="give the page a public address for a week")
+    page.set_defaults(command=open_page)
+
     pairing = commands.add_parser(
         "pairs",
         help="make training pairs from a database",
@@ -133,9 +140,10 @@ def make_parser() -> argparse.ArgumentParser:
     exporting.add_argument("--public", action="store_true", help="hub: for all to see (default: private)")
     exporting.set_defaults(command=export_model)
 
-    for command in (asking, exporting):
+    for command in (asking, page, exporting):
         command.add_argument("--run-dir", metavar="DIR", help="run with the tuned model (default: RUN_DIR, else runs/course)")
-    asking.add_argument("--model", metavar="NAME", help="exported folder, or name on the Hub, in place of a run")
+    for command in (asking, page):
+        command.add_argument("--model", metavar="NAME", help="exported folder, or name on the Hub, in place of a run")
 
     copies = commands.add_parser(
         "neighbours",
@@ -444,6 +452,21 @@ def ask_database(options: argparse.Namespace) -> int:
         if not (options.json or options.sql_only):
             aside.print(assistant.trust, style="dim", markup=False, soft_wrap=True)
         return done
+
+
+# ---- demo
+
+
+def open_page(options: argparse.Namespace) -> int:
+    """Serve the demo until Ctrl-C."""
+    try:
+        assistant = load_assistant(options)
+        from helpers import demo
+
+        demo.launch(assistant, port=options.port, share=options.share)
+    except REFUSALS as error:
+        return refuse(error)
+    return DONE
 
 
 # ---- pairs

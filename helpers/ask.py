@@ -10,11 +10,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from helpers import adapter, environment, execution, generation, linking, model_files, models, predictions, prompts, runs, schema
 from helpers.config import RunConfig
 from helpers.schema import Schema
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CANDIDATES = 4
 ROWS_SHOWN = 1_000  # of a result; the rest is counted
@@ -57,6 +60,22 @@ class Answer:
     def best(self) -> Candidate | None:
         """The candidate to show."""
         return choose(self.candidates)
+
+    def table(self) -> pd.DataFrame:
+        """The candidates as a pandas table."""
+        import pandas as pd
+
+        rows = [
+            {
+                "SQL": one.sql,
+                "probability": f"{one.probability:.3f}",
+                "outcome": one.result.outcome,
+                "rows": len(one.result.rows),
+                "": "shown" if one is self.best else "",
+            }
+            for one in self.candidates
+        ]
+        return pd.DataFrame(rows, columns=["SQL", "probability", "outcome", "rows", ""])
 
     def as_json(self) -> str:
         """One JSON object: question, sql, columns, rows (the first thousand), row_count, error, hint, candidates and more."""

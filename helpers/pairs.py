@@ -13,10 +13,14 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helpers import execution, linking, runs, schema
 from helpers.progress import tqdm
 from helpers.schema import Column, ForeignKey, Schema, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 VALUES = 40  # distinct values looked at in a column
 LONGEST_VALUE = 40  # characters of a value that may stand in a question
@@ -412,12 +416,25 @@ RULES: dict[str, Callable[[Facts, random.Random], tuple[str, str]]] = {
 }  # fmt: skip
 
 
+def table(pairs: Sequence[Pair]) -> pd.DataFrame:
+    """Pairs as a pandas table: kind, question, query."""
+    import pandas as pd
+
+    return pd.DataFrame([{"kind": pair.kind, "question": pair.question, "query": pair.query} for pair in pairs])
+
+
 def write_folder(database: Path, folder: Path, pairs: Sequence[Pair], dev: Path | None = None) -> Path:
-    """A data folder to train on: the pairs as train.csv, the database beside it, and the user's own dev.csv if there is one."""
+    """A data folder to train on: the pairs as train.csv, the database beside it, and the user's own dev.csv if there is one.
+
+    Raises:
+        FileExistsError: it has a train.csv already.
+    """
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["question", "query", "db_id"])
     rows.writerows([pair.question, pair.query, database.stem] for pair in pairs)
+    if (folder / "train.csv").exists():
+        raise FileExistsError(f"{folder} has a train.csv already, perhaps an edited one: name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(database, folder / f"{database.stem}.sqlite")
     if dev is not None:
