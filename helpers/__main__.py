@@ -123,6 +123,7 @@ def make_parser() -> argparse.ArgumentParser:
     pairing.add_argument("database", metavar="DATABASE", help="as for ask")
     pairing.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="new folder for train.csv and the database")
     pairing.add_argument("--count", type=int, default=300, metavar="N", help="pairs to make (default: 300)")
+    pairing.add_argument("--with-sample", action="store_true", help="add the embedded sample's training examples")
     pairing.set_defaults(command=make_pairs)
 
     exporting = commands.add_parser(
@@ -485,9 +486,9 @@ def make_pairs(options: argparse.Namespace) -> int:
             check_folder(options.to.absolute().parent, "--to")
             database = databases.open_database(options.database, Path(folder))
             made = pairs.make(database, options.count)
+            file = pairs.write_folder(database, options.to, made, with_sample=options.with_sample)
         except REFUSALS as error:
             return refuse(error)
-        file = pairs.write_folder(database, options.to, made)
     short = f" (of {options.count:,}: the database has no more to ask about)" if len(made) < options.count else ""
     print(
         f"{len(made):,} pairs{short}: {file}\n"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from helpers.schema import ForeignKey, Schema, Table
 
 PIECES = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")  # of CamelCase and snake_case
-ENDINGS = ("ies", "es", "s", "ing", "ed", "er")
+ENDINGS = ("ies", "es", "s", "ing", "ed")
 TABLE_WEIGHT = 3.0  # a table that is named counts more than one of its columns
 LINK_WEIGHT = 0.5  # of being linked to a table that is named: joins lead through it
 

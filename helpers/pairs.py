@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers import execution, linking, runs, schema
+from helpers import execution, linking, runs, schema, spider
 from helpers.progress import tqdm
 from helpers.schema import Column, ForeignKey, Schema, Table
 
@@ -423,20 +423,28 @@ def table(pairs: Sequence[Pair]) -> pd.DataFrame:
     return pd.DataFrame([{"kind": pair.kind, "question": pair.question, "query": pair.query} for pair in pairs])
 
 
-def write_folder(database: Path, folder: Path, pairs: Sequence[Pair], dev: Path | None = None) -> Path:
-    """A data folder to train on: the pairs as train.csv, the database beside it, and the user's own dev.csv if there is one.
+def write_folder(database: Path, folder: Path, pairs: Sequence[Pair], *, with_sample: bool = False) -> Path:
+    """A data folder to train on: the pairs as train.csv, and the database beside it.
+
+    Args:
+        with_sample: the embedded sample's training examples and databases as well, for a model that has seen no SQL yet.
 
     Raises:
         FileExistsError: it has a train.csv already.
     """
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["question", "query", "db_id"])
-    rows.writerows([pair.question, pair.query, database.stem] for pair in pairs)
     if (folder / "train.csv").exists():
         raise FileExistsError(f"{folder} has a train.csv already, perhaps an edited one: name a new folder")
+    rows, files = [(pair.question, pair.query, database.stem) for pair in pairs], {database.stem: database}
+    if with_sample:
+        sample = spider.find_databases(spider.sample_folder())
+        if database.stem in sample:
+            raise ValueError(f"The sample has a database called {database.stem} as well: rename the file")
+        files |= sample
+        rows += [(row["question"], row["query"], row["db_id"]) for _, row in spider.read_rows(spider.SAMPLE / "train.csv")]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([("question", "query", "db_id"), *rows])
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(database, folder / f"{database.stem}.sqlite")
-    if dev is not None:
-        shutil.copy(dev, folder / "dev.csv")
+    for name, file in files.items():
+        shutil.copy(file, folder / f"{name}.sqlite")
     return runs.write_text(folder / "train.csv", text.getvalue())
