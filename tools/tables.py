@@ -112,6 +112,19 @@ def benchmark() -> str:
     return "\n".join([*lines, "", f"{claims.loss_sentence(record['arms'])}."])
 
 
+def own_data() -> str:
+    """README: what training on a database of one's own changes."""
+    record = json.loads((RESULTS / "own-data/measured.json").read_text(encoding="utf-8"))
+    lines = ["| trained on | right, greedy (95 %) | right, as `ask` answers (95 %) |", "|---|---|---|"]
+    for name, one in record["models"].items():
+        cells = (
+            f"{score['right']} of {one['questions']} ({score['low']:.0f}-{score['high']:.0f} %)"
+            for score in (one["greedy"], one["ask"])
+        )
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def minutes(run: str, notebook: str) -> float:
     """What an executed notebook of a kept run took, by papermill's clock."""
     files = sorted((RESULTS / run).glob("[0-9]*.ipynb")) if notebook == QUICKSTART else [RESULTS / run / notebook]
@@ -152,7 +165,7 @@ def fill(text: str, name: str, table: str) -> str:
 def pages() -> dict[Path, str]:
     """Each file that holds tables, as it should be."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name, table in (("scores", scores), ("judge", judge), ("speed", speed), ("benchmark", benchmark)):
+    for name, table in (("scores", scores), ("judge", judge), ("speed", speed), ("benchmark", benchmark), ("own", own_data)):
         readme = fill(readme, name, table())
     made = {ROOT / "README.md": readme}
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):

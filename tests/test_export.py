@@ -1,0 +1,244 @@
+"""Exports: each answers as the adapter does, says what it is, and names what it cannot do."""
+
+import json
+import struct
+
+import pytest
+
+from helpers import adapter, ask, download, evaluation, export, model_files, models, prompts, runs, scores
+from helpers.__main__ import main
+from helpers.config import preset
+from helpers.runs import Run
+
+torch = pytest.importorskip("torch")
+
+
+def move(model):
+    """Weights of an adapter that has learned something."""
+    torch.manual_seed(2)
+    for name, weights in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights.data, std=0.02)
+
+
+def trained_run(folder, settings, sample, model, tokenizer):
+    run = Run(folder)
+    runs.save_config(run, settings)
+    prompts.write_data(run, sample, tokenizer, settings)
+    run.add_to_record(train={"steps": 1, "first_loss": 1.0, "final_loss": 0.5})
+    move(model)
+    with run.new_folder("adapter") as target:
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+        adapter.write_course(target, settings, run.record())
+    return run
+
+
+@pytest.fixture(scope="module")
+def tiny(smoke, sample, tmp_path_factory):
+    return trained_run(tmp_path_factory.mktemp("tiny") / "run", smoke, sample, *models.load(smoke))
+
+
+@pytest.fixture(scope="module")
+def smollm(smollm_files, sample, tmp_path_factory):
+    """SmolLM2 with an adapter that nobody trained, five questions to judge it by."""
+    settings = preset("cpu").with_overrides(
+        {"model_name": str(smollm_files.folder), "eval_questions": 5, "max_new_tokens": 8}, "test"
+    )
+    return trained_run(tmp_path_factory.mktemp("smollm") / "run", settings, sample, *models.load(settings))
+
+
+def test_a_merged_model_answers_as_the_adapter_did_and_needs_no_peft(tiny, tmp_path):
+    target = tmp_path / "merged"
+    export.export_merged(tiny, target)
+    names = {path.name for path in target.iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json", "README.md", adapter.COURSE} <= names
+    assert "adapter_config.json" not in names
+
+    from safetensors.torch import load_file
+
+    weights = load_file(target / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
+    assert not any("lora" in name for name in weights)
+
+    before, after = ask.load(tiny.path), ask.load(model=str(target))
+    ids = torch.tensor([prompts.prompt_ids(before.tokenizer, "How many singers?", "26 Jul 2024")])
+    with torch.no_grad():
+        difference = (before.model(ids).logits - after.model(ids).logits).abs().max()
+        with before.model.disable_adapter():
+            moved = (before.model(ids).logits - after.model(ids).logits).abs().max()
+    assert difference < 0.02 < moved, "half precision apart from the adapter, and the adapter is in it"
+
+
+def test_an_export_is_checked_on_dev_questions_beside_the_adapter(tiny, tmp_path):
+    export.export_adapter(tiny, tmp_path / "adapter")
+    # its base is a folder of this machine, which a record does not name
+    kept = json.loads((tmp_path / "adapter" / adapter.COURSE).read_text())
+    kept["settings"]["model_name"] = tiny.config().model_name
+    (tmp_path / "adapter" / adapter.COURSE).write_text(json.dumps(kept))
+    found = export.check(tiny, "adapter", tmp_path / "adapter", questions=4)
+    assert (found.questions, found.ex, found.difference["difference"]) == (4, found.adapter_ex, 0)
+    assert not found.is_worse and "no drop beyond chance" in str(found)
+
+
+def verdicts(right, wrong):
+    one = evaluation.Verdict(exec=1, exact=0, hardness="easy", outcome="correct", error=None)
+    other = evaluation.Verdict(exec=0, exact=0, hardness="easy", outcome="wrong result", error=None)
+    return [one] * right + [other] * wrong
+
+
+@pytest.mark.parametrize("right, worse", [(40, False), (38, False), (20, True)])
+def test_a_drop_beyond_the_paired_interval_is_flagged(right, worse):
+    difference = scores.paired_difference(verdicts(40, 20), verdicts(right, 60 - right))
+    found = export.Check(questions=60, runtime="llama.cpp", ex=right / 0.6, adapter_ex=66.7, difference=difference)
+    assert found.is_worse is worse
+    assert ("WORSE" in str(found)) is worse
+
+
+@pytest.fixture(scope="module")
+def converter():
+    try:
+        return export.converter()
+    except download.DownloadError as error:
+        pytest.skip(f"llama.cpp's converter is not on this machine: {error}")
+
+
+def test_a_gguf_file_and_its_modelfile_fit_each_other_and_the_training(smollm, converter, tmp_path):
+    from gguf import GGUFReader
+    from transformers import AutoModelForCausalLM
+
+    export.export_ollama(smollm, tmp_path / "ollama")
+    file = tmp_path / "ollama" / export.GGUF
+    fields = GGUFReader(file).fields
+    vocabulary = fields["tokenizer.ggml.tokens"].contents()
+    assert fields["tokenizer.ggml.pre"].contents() == "smollm" and fields["tokenizer.ggml.model"].contents() == "gpt2"
+    assert vocabulary[fields["tokenizer.ggml.eos_token_id"].contents()] == "<|im_end|>"
+
+    recipe = (tmp_path / "ollama" / export.MODELFILE).read_text()
+    assert recipe.startswith(f"FROM ./{export.GGUF}\n")
+    assert 'PARAMETER stop "<|im_end|>"' in recipe and "PARAMETER temperature 0\n" in recipe
+    template = recipe.split('"""')[1]
+    tokenizer = models.load_tokenizer(model_files.find(smollm.config().model_name))
+    message = "singer: name\nHow many?"
+    rendered = tokenizer(template.replace("{{ .Prompt }}", message), add_special_tokens=False)["input_ids"]
+    assert rendered == prompts.prompt_ids(tokenizer, message, smollm.config().date_string)
+
+    read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    before = ask.load(smollm.path)
+    ids = torch.tensor([rendered])
+    with torch.no_grad():
+        assert (read(ids).logits - before.model(ids).logits).abs().max() < 0.1
+    messages = prompts.read_dev(smollm, smollm.config())[1][:2]
+    assert export.gguf_answers(smollm, file, messages)[1] == export.answers(before, messages)
+
+
+def test_a_model_that_llama_cpp_does_not_know_is_refused_and_leaves_nothing(tiny, converter, tmp_path):
+    with pytest.raises(RuntimeError, match=r"llama\.cpp's converter did not take this model"):
+        export.export_gguf(tiny, tmp_path / "gguf")
+    assert list(tmp_path.iterdir()) == []
+
+
+class Bos:
+    """A tokenizer like Llama's: it writes its first token itself, and its template does as well."""
+
+    bos_token, bos_token_id, eos_token = "<|begin|>", 1, "<|eot|>"
+
+    def __call__(self, text):
+        return {"input_ids": [1, 5]}
+
+    def apply_chat_template(self, turn, *, date_string, **_):
+        return f"<|begin|><|system|>Today: {date_string}<|user|>{turn[0]['content']}<|eot|><|assistant|>"
+
+
+def test_a_first_token_that_the_runtime_writes_is_not_in_the_template(smoke):
+    recipe = export.modelfile(Bos(), smoke)
+    assert 'TEMPLATE """<|system|>Today: 26 Jul 2024<|user|>{{ .Prompt }}<|eot|><|assistant|>"""' in recipe
+
+
+# The Hub, played by a stand-in
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """What the Hub was asked for; set `fails` to make it refuse."""
+    from types import SimpleNamespace
+
+    import huggingface_hub
+
+    seen = SimpleNamespace(fails=None, repository=None, private=None, files={})
+
+    class Api:
+        def create_repo(self, name, *, private, exist_ok):
+            if seen.fails:
+                raise seen.fails
+            seen.repository, seen.private = name, private
+            return f"https://hub.example/{name}"
+
+        def upload_folder(self, *, repo_id, folder_path, commit_message):
+            assert repo_id == seen.repository
+            seen.files = {path.name: path.read_bytes() for path in folder_path.iterdir()}
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    return seen
+
+
+def test_an_upload_carries_the_adapter_and_a_card_with_scores(tiny, hub, capsys):
+    score = {"questions": 60, "ex": 26.7, "ex_low": 17.1, "ex_high": 39.0, "em": 20.0}
+    tiny.add_to_record(evaluation={"questions": 60, "decoding": "greedy", "tuned": score, "base": score | {"ex": 1.7}})
+    assert main(["export", "hub", "--to", "me/my-sql", "--run-dir", str(tiny.path)]) == 0
+    assert "Uploaded: https://hub.example/me/my-sql" in capsys.readouterr().out
+    assert (hub.repository, hub.private) == ("me/my-sql", True)
+    assert {"adapter_model.safetensors", "adapter_config.json", "README.md", adapter.COURSE} <= set(hub.files)
+    (length,) = struct.unpack("<Q", hub.files["adapter_model.safetensors"][:8])
+    assert all(
+        "lora" in name for name in json.loads(hub.files["adapter_model.safetensors"][8 : 8 + length]) if name != "__metadata__"
+    )
+    card = hub.files["README.md"].decode()
+    assert "26.7 % (95 %: 17.1 to 39.0)" in card and "60 dev questions of embedded sample" in card and "before\n" not in card
+    assert str(tiny.path) not in card
+
+
+def test_an_upload_that_is_refused_says_what_to_do(tiny, hub, capsys):
+    from huggingface_hub import errors
+
+    hub.fails = errors.LocalTokenNotFoundError("no token")
+    assert main(["export", "hub", "--to", "me/my-sql", "--run-dir", str(tiny.path)]) == 2
+    assert "Not logged in to the Hub: `hf auth login`" in capsys.readouterr().err
+    hub.fails = OSError("no route to host")
+    assert main(["export", "hub", "--to", "me/my-sql", "--run-dir", str(tiny.path)]) == 2
+    assert "The Hub refused me/my-sql: no route to host" in capsys.readouterr().err
+
+
+# The command
+
+
+def test_the_command_writes_checks_and_writes_again(tiny, capsys, tmp_path):
+    for _ in range(2):
+        assert main(["export", "merged", "--run-dir", str(tiny.path), "--to", str(tmp_path / "out"), "--questions", "2"]) == 0
+        out = capsys.readouterr().out
+        assert "Written:" in out and "EX on 2 dev questions" in out
+
+
+def test_the_command_refuses_before_it_works(tiny, capsys, tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("do not lose")
+    for arguments, words in (
+        (["merged", "--to", str(tmp_path / "precious")], "exists and is no earlier export"),
+        (["hub"], "needs the name"),
+        (["merged", "--to", str(tmp_path / "precious/thesis.txt/x")], "cannot be written"),
+    ):
+        assert main(["export", *arguments, "--run-dir", str(tiny.path)]) == 2
+        assert words in capsys.readouterr().err
+    assert main(["export", "merged", "--run-dir", str(tmp_path / "norun")]) == 2
+    assert "has no tuned model yet" in capsys.readouterr().err
+    assert (tmp_path / "precious" / "thesis.txt").read_text() == "do not lose"
+
+
+@pytest.mark.parametrize("kind, library", [("adapter", "peft"), ("merged", "transformers"), ("gguf", "gguf")])
+def test_a_model_card_says_what_it_is_how_to_ask_it_and_what_is_not_known(smoke, kind, library):
+    record = {"train": {"steps": 3, "first_loss": 2.0, "final_loss": 1.0}, "data_name": "Spider"}
+    settings = smoke.with_overrides({"model_name": "unsloth/Llama-3.2-1B-Instruct"}, "test")
+    card = adapter.model_card(settings, record, kind)
+    assert f"library_name: {library}" in card and "Scores: not judged." in card
+    assert "Built with Llama" in card and "CC BY-SA 4.0" in card
+    assert "Write one SQLite query that answers the question.\nsinger: singer_id, name\n" in card

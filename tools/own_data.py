@@ -1,0 +1,49 @@
+"""What training on one's own database changes: python -m tools.own_data NAME=RUN [NAME=RUN ...].
+
+Judges tuned models on the example database's questions, which were written by hand, once by the greedy answer and once as `ask`
+answers, with four candidates; the verdicts go to results/own-data/measured.json.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from helpers import ask, databases, evaluation, export, prompts, runs, schema, scores, spider
+from helpers.environment import ROOT
+from helpers.progress import tqdm
+
+
+def measure(assistant: ask.Assistant, record: dict[str, Any]) -> dict[str, Any]:
+    """One model on all questions: EX by either way of answering, with intervals."""
+    database = databases.named()["marina"]
+    rows = [row for _, row in spider.read_rows(databases.EXAMPLE / "dev.csv")]
+    tables, style = schema.read(database), assistant.settings.prompt_style
+    greedy = export.answers(assistant, [prompts.user_message(row["question"], tables, style) for row in rows])
+    asked = [assistant.ask(database, row["question"]) for row in tqdm(rows, desc="asking", unit="question")]
+    golds = [(row["query"], "marina") for row in rows]
+    found: dict[str, Any] = {}
+    for name, sql in (("greedy", greedy), ("ask", [one.best.sql if one.best else "" for one in asked])):
+        verdicts = evaluation.judge_all(golds, sql, {"marina": database}, progress="")
+        right = sum(one.exec for one in verdicts)
+        low, high = scores.wilson_interval(right, len(verdicts))
+        found[name] = {
+            "right": right,
+            "ex": 100 * right / len(verdicts),
+            "low": round(100 * low, 1),
+            "high": round(100 * high, 1),
+        }
+    return {"questions": len(rows), **found, "predictions": [one.best.sql if one.best else "" for one in asked]} | {
+        name: record[name] for name in ("model_name", "preset", "data_name", "train_examples", "git_commit", "cpu_cores", "gpu")
+    }
+
+
+if __name__ == "__main__":
+    measured = {}
+    for argument in sys.argv[1:]:
+        name, _, folder = argument.partition("=")
+        run = ask.trained_run(folder)
+        measured[name] = measure(ask.load(run.path), run.record())
+        print(name, measured[name]["greedy"], measured[name]["ask"])
+    target = runs.Run(ROOT / "results/own-data")
+    target.write_json("measured.json", {"machine": runs.machine(), "models": measured})
