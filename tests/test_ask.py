@@ -255,6 +255,24 @@ def test_piped_questions_come_one_a_line(monkeypatch):
     assert list(terminal.questions(None)) == ["first?", "second?"]
 
 
+def test_at_a_keyboard_questions_have_a_history_and_end_with_the_end_of_input(monkeypatch, tmp_path):
+    from prompt_toolkit.application import create_app_session
+    from prompt_toolkit.input import create_pipe_input
+    from prompt_toolkit.output import DummyOutput
+    from rich.console import Console
+
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+        keys.send_text("How many boats?\n\nWho?\n\x04")
+        asked = list(terminal.questions(Console(file=io.StringIO())))
+    assert asked == ["How many boats?", "Who?"]
+    assert [line for line in (tmp_path / terminal.HISTORY).read_text().splitlines() if line[:1] == "+"] == [
+        "+How many boats?",
+        "+Who?",
+    ]
+
+
 # The command
 
 
