@@ -15,16 +15,15 @@ from helpers.progress import tqdm
 
 
 def measure(assistant: ask.Assistant, record: dict[str, Any]) -> dict[str, Any]:
-    """One model on all questions: EX by either way of answering, with intervals."""
+    """One model on all questions: EX by either way of answering, with intervals, and what `ask` showed."""
     database = databases.named()["marina"]
     rows = [row for _, row in spider.read_rows(databases.EXAMPLE / "dev.csv")]
     tables, style = schema.read(database), assistant.settings.prompt_style
     greedy = export.answers(assistant, [prompts.user_message(row["question"], tables, style) for row in rows])
     asked = [assistant.ask(database, row["question"]) for row in tqdm(rows, desc="asking", unit="question")]
-    golds = [(row["query"], "marina") for row in rows]
     found: dict[str, Any] = {}
     for name, sql in (("greedy", greedy), ("ask", [one.best.sql if one.best else "" for one in asked])):
-        verdicts = evaluation.judge_all(golds, sql, {"marina": database}, progress="")
+        verdicts = judged(sql)
         right = sum(one.exec for one in verdicts)
         low, high = scores.wilson_interval(right, len(verdicts))
         found[name] = {
@@ -38,12 +37,22 @@ def measure(assistant: ask.Assistant, record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def judged(sql: list[str]) -> list[evaluation.Verdict]:
+    """Verdicts on one prediction a question."""
+    database = databases.named()["marina"]
+    golds = [(row["query"], "marina") for _, row in spider.read_rows(databases.EXAMPLE / "dev.csv")]
+    return evaluation.judge_all(golds, sql, {"marina": database}, progress="")
+
+
 if __name__ == "__main__":
-    measured = {}
+    measured: dict[str, dict[str, Any]] = {}
     for argument in sys.argv[1:]:
         name, _, folder = argument.partition("=")
         run = ask.trained_run(folder)
         measured[name] = measure(ask.load(run.path), run.record())
         print(name, measured[name]["greedy"], measured[name]["ask"])
+    first = judged(next(iter(measured.values()))["predictions"])
+    for one in measured.values():
+        one["less_first"] = dict(scores.paired_difference(first, judged(one["predictions"])))
     target = runs.Run(ROOT / "results/own-data")
     target.write_json("measured.json", {"machine": runs.machine(), "models": measured})

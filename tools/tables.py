@@ -115,11 +115,18 @@ def benchmark() -> str:
 def own_data() -> str:
     """README: what training on a database of one's own changes."""
     record = json.loads((RESULTS / "own-data/measured.json").read_text(encoding="utf-8"))
-    lines = ["| trained on | right, greedy (95 %) | right, as `ask` answers (95 %) |", "|---|---|---|"]
+    lines = [
+        "| trained on | right, greedy (95 %) | right, as `ask` answers (95 %) | points more than the first (95 %) |",
+        "|---|---|---|---|",
+    ]
     for name, one in record["models"].items():
-        cells = (
+        cells = [
             f"{score['right']} of {one['questions']} ({score['low']:.0f}-{score['high']:.0f} %)"
             for score in (one["greedy"], one["ask"])
+        ]
+        more = one["less_first"]
+        cells.append(
+            f"{more['difference']:+.1f} ({more['low']:+.1f} to {more['high']:+.1f})" if more["gained"] + more["lost"] else ""
         )
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
