@@ -19,7 +19,7 @@ lint: $(VENV)/ready-dev ## Ruff over modules, tests and notebook cells
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 unit: $(VENV)/ready-dev ## The tests, the course by papermill among them
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests
 
 notebooks: $(VENV)/ready-dev ## Every notebook from top to bottom by nbmake, on the smallest preset
 	RUN_PRESET=smoke RUN_DIR=$$(mktemp -d)/run $(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks

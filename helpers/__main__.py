@@ -373,18 +373,18 @@ def check_target(path: Path, option: str) -> None:
     """
     if path.exists() and not path.is_file():
         raise FileExistsError(f"{option} {path} is no regular file: name a file")
-    check_folder(path.absolute().parent, option)
+    check_place(path, option)
 
 
-def check_folder(folder: Path, option: str) -> None:
-    """Refuse a place where no folder can be made or written.
+def check_place(path: Path, option: str) -> None:
+    """Refuse a file or folder to come where nothing can be written.
 
     Raises:
-        OSError: the nearest folder that exists takes no files.
+        OSError: the nearest folder above it that exists takes no files.
     """
-    parent = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise NotADirectoryError(f"{option} {folder} cannot be written: {parent} is no folder that can be written")
+        raise NotADirectoryError(f"{option} {path} cannot be written: {parent} is no folder that can be written")
 
 
 def judged(options: argparse.Namespace, pred: Path) -> tuple[list[predictions.Gold], list[evaluation.Verdict]]:
@@ -483,7 +483,7 @@ def make_pairs(options: argparse.Namespace) -> int:
                 raise FileExistsError(f"--to {options.to} exists: name a new folder")
             if options.count < 2:
                 raise ValueError(f"--count {options.count} must be at least 2")
-            check_folder(options.to.absolute().parent, "--to")
+            check_place(options.to, "--to")
             database = databases.open_database(options.database, Path(folder))
             made = pairs.make(database, options.count)
             file = pairs.write_folder(database, options.to, made, with_sample=options.with_sample)
@@ -515,7 +515,7 @@ def export_model(options: argparse.Namespace) -> int:
         target = Path(options.to) if options.to else run / "export" / options.kind
         if target.exists() and not is_export(target):
             raise FileExistsError(f"--to {target} exists and is no earlier export: name a new folder")
-        check_folder(target.parent, "--to")
+        check_place(target, "--to")
         if options.kind in ("gguf", "ollama"):
             export.converter()  # before the minutes that merging takes
     except REFUSALS as error:
