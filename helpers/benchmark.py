@@ -255,7 +255,7 @@ def time_answers(model: Any, tokenizer: Any, prompts: Sequence[tuple[list[int], 
     seconds = time.perf_counter() - begin
     return {
         "questions": len(ids),
-        "seconds": round(seconds, 2),
+        "seconds": round(seconds, 4),
         "tokens_in": sum(map(len, ids)),
         "tokens_out": sum(lengths),
         "tokens_per_second": round(sum(lengths) / seconds, 1),
