@@ -57,6 +57,14 @@ class Answer:
     seconds: float
 
     @property
+    def left_out_note(self) -> str:
+        """What the prompt had no room for, as a sentence; '' if all of it fitted."""
+        if not self.left_out:
+            return ""
+        more = f" and {len(self.left_out) - NAMES_SHOWN} more" if len(self.left_out) > NAMES_SHOWN else ""
+        return f"Not in the prompt, for want of room: {', '.join(self.left_out[:NAMES_SHOWN])}{more}."
+
+    @property
     def best(self) -> Candidate | None:
         """The candidate to show."""
         return choose(self.candidates)

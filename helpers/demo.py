@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers import databases, execution, predictions, schema, spider
-from helpers.ask import Answer, Assistant, tried
+from helpers.ask import Assistant, tried
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -153,7 +153,7 @@ def asked(assistant: Assistant, database: Path, question: str, parts: Parts, *, 
                 else ""
             )
             found = (wider.best,)
-        note += left_out(wider)
+        note += wider.left_out_note + " " * bool(wider.left_out)
         hint = wider.hint
     if not found:
         advice = "" if base else " Ask in other words, with names of the tables or columns."
@@ -162,11 +162,6 @@ def asked(assistant: Assistant, database: Path, question: str, parts: Parts, *, 
     result = found[0].result
     shown = {parts.sql: found[0].sql, parts.said: plain_lines(f"{note}{reason(result)}\n{hint}")}
     yield shown | rows_and_chart(result, parts)
-
-
-def left_out(answer: Answer) -> str:
-    """What the prompt had no room for, as a sentence."""
-    return f"Not in the prompt, for want of room: {', '.join(answer.left_out)}. " if answer.left_out else ""
 
 
 def reason(result: execution.Result) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from helpers.schema import ForeignKey, Schema, Table
 
-PIECES = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")  # of CamelCase and snake_case
+WORD = re.compile(r"[^\W\d_]+|\d+")
 ENDINGS = ("ies", "es", "s", "ing", "ed")
 TABLE_WEIGHT = 3.0  # a table that is named counts more than one of its columns
 LINK_WEIGHT = 0.5  # of being linked to a table that is named: joins lead through it
@@ -18,9 +18,24 @@ class DoesNotFit(ValueError):
     """Not even one column beside the question fits the prompt."""
 
 
+def pieces(text: str) -> list[str]:
+    """The words of a text, or those that CamelCase and snake_case put together, in lower case."""
+    return [piece.lower() for word in WORD.findall(text) for piece in humps(word)]
+
+
+def humps(word: str) -> list[str]:
+    """A word cut where a capital begins another: `HTTPServer` is HTTP and Server."""
+    begins = [
+        at
+        for at in range(1, len(word))
+        if word[at].isupper() and (word[at - 1].islower() or word[at + 1 : at + 2].islower() and word[at - 1].isupper())
+    ]
+    return [word[begin:end] for begin, end in zip([0, *begins], [*begins, len(word)], strict=True)]
+
+
 def words(text: str) -> set[str]:
     """The words of a text or a name in lower case, endings off: `SingerNames` and “singer's name” share both."""
-    return {stem(piece.lower()) for piece in PIECES.findall(text)}
+    return {stem(piece) for piece in pieces(text)}
 
 
 def stem(word: str) -> str:

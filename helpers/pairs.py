@@ -128,7 +128,7 @@ def quoted(name: str) -> str:
 
 def said(name: str) -> str:
     """A name as people say it: `HomePort` and `home_port` are "home port"."""
-    return " ".join(piece.lower() for piece in linking.PIECES.findall(name)) or name
+    return " ".join(linking.pieces(name)) or name
 
 
 def one(table: Table) -> str:

@@ -24,7 +24,7 @@ def show(answer: Answer, console: Console) -> None:
     from rich.syntax import Syntax
 
     if answer.left_out:
-        console.print(f"Not in the prompt, for want of room: {', '.join(answer.left_out)}", style="dim", markup=False)
+        console.print(printable(answer.left_out_note), style="dim", markup=False)
     best = answer.best
     if best is None:
         console.print("The model wrote no SQL. Ask in other words, with names of the tables or columns.", style="red")

@@ -51,10 +51,30 @@ def test_a_table_that_a_join_leads_to_comes_before_one_that_has_nothing_to_do_wi
 
 
 @pytest.mark.parametrize(
-    "one, other", [("singers", "Singer"), ("cities", "city"), ("PriceOfItems", "price_item"), ("booked", "booking")]
+    "one, other",
+    [
+        ("singers", "Singer"),
+        ("cities", "city"),
+        ("PriceOfItems", "price_item"),
+        ("booked", "booking"),
+        ("Größe der Häuser", "HÄUSER_größe"),
+    ],
 )
 def test_words_are_compared_without_case_endings_or_the_way_they_are_joined(one, other):
     assert linking.words(other) <= linking.words(one) | {"of"}
+
+
+@pytest.mark.parametrize(
+    "name, pieces",
+    [
+        ("home_port", ["home", "port"]),
+        ("HomePort", ["home", "port"]),
+        ("HTTPServerURL2", ["http", "server", "url", "2"]),
+        ("Straße", ["straße"]),
+    ],
+)
+def test_names_come_apart_where_people_put_them_together(name, pieces):
+    assert linking.pieces(name) == pieces
 
 
 def test_of_a_table_too_wide_the_columns_asked_for_and_its_key_stay():
