@@ -28,7 +28,7 @@ def humps(word: str) -> list[str]:
     begins = [
         at
         for at in range(1, len(word))
-        if word[at].isupper() and (word[at - 1].islower() or word[at + 1 : at + 2].islower() and word[at - 1].isupper())
+        if word[at].isupper() and (word[at - 1].islower() or (word[at + 1 : at + 2].islower() and word[at - 1].isupper()))
     ]
     return [word[begin:end] for begin, end in zip([0, *begins], [*begins, len(word)], strict=True)]
 

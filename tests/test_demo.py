@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+import socket
 import sqlite3
 import time
 from contextlib import closing
@@ -9,6 +10,7 @@ from contextlib import closing
 import pytest
 
 from helpers import ask, databases, demo, execution, schema
+from helpers.__main__ import main
 
 gradio = pytest.importorskip("gradio")
 
@@ -92,6 +94,19 @@ def test_examples_to_click_belong_to_the_database_and_were_not_trained_on(marina
     for database in databases.named().values():
         questions = {question for (question,) in demo.examples_of(database)}
         assert len(questions) == demo.EXAMPLES and not questions & asked
+
+
+def test_the_command_refuses_a_run_without_a_model_and_a_port_that_is_taken(tmp_path, capsys, scripted, monkeypatch):
+    assert main(["demo", "--run-dir", str(tmp_path / "none")]) == 2
+    assert "has no tuned model yet" in capsys.readouterr().err
+    monkeypatch.setattr(ask, "load", lambda *_: scripted)
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["demo", "--model", "scripted", "--port", str(port)]) == 2
+    err = capsys.readouterr().err
+    assert str(port) in err and "Traceback" not in err
 
 
 # In a browser
