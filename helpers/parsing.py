@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import logging
 
 import sqlglot
 from sqlglot import exp
 from sqlglot.dialects.sqlite import SQLite
 
 SET_OPERATIONS = (exp.Union, exp.Intersect, exp.Except)
+# What it cannot read is a verdict here, no news; and its warnings quote the text, whatever that is.
+logging.getLogger("sqlglot").setLevel(logging.ERROR)
 STEPS_BACK = 20_000  # of the parser in one query; real ones take a hundred at most
 
 

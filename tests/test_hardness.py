@@ -182,6 +182,11 @@ def test_any_text_has_a_level(sql):
     assert hardness(sql) in LEVELS
 
 
+def test_what_cannot_be_parsed_is_not_logged(caplog):
+    assert hardness("CREATE \ud800 anything") in LEVELS
+    assert not caplog.records  # a log that quotes half a character cannot be written
+
+
 # Real Spider
 
 
