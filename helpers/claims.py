@@ -59,7 +59,7 @@ class Claim:
         """A value of this claim for people."""
         if value is None:
             return "-"
-        return f"{value:.1f} x" if self.is_speed else f"{-100 * value:+.0f} %"
+        return f"{value:.1f} x" if self.is_speed else f"{round(-100 * value):+d} %"  # an int: no -0
 
 
 SPEED, PEAK = "tokens_per_second", "peak_memory_gib"
