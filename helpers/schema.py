@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import sqlite3
 from dataclasses import dataclass
@@ -17,11 +18,16 @@ class BadDatabase(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column: its name and type as declared ('' where none is)."""
+    """A column: its name and type as declared ('' where none is).
+
+    Attributes:
+        label: its name for people, where one is known ('stu_id' -> 'student id').
+    """
 
     name: str
     type: str
     primary_key: bool = False
+    label: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +42,15 @@ class ForeignKey:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table and its columns in declared order."""
+    """A table and its columns in declared order.
+
+    Attributes:
+        label: its name for people, where one is known.
+    """
 
     name: str
     columns: tuple[Column, ...]
+    label: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +83,9 @@ class Schema:
         return {table.name.lower(): tuple(column.name.lower() for column in table.columns) for table in self.tables}
 
     def as_spider(self) -> dict:
-        """The schema as an entry of Spider's tables.json. Column 0 is `*`; names for people are the names with spaces."""
+        """The schema as an entry of Spider's tables.json. Column 0 is `*`; where a name for people is not known, the name with
+        spaces stands for it.
+        """
         original = [
             [-1, "*"],
             *([number, column.name] for number, table in enumerate(self.tables) for column in table.columns),
@@ -84,9 +97,16 @@ class Schema:
         return {
             "db_id": self.db_id,
             "table_names_original": [table.name for table in self.tables],
-            "table_names": [table.name.replace("_", " ").lower() for table in self.tables],
+            "table_names": [table.label or table.name.replace("_", " ").lower() for table in self.tables],
             "column_names_original": original,
-            "column_names": [[number, name.replace("_", " ").lower()] for number, name in original],
+            "column_names": [
+                [-1, "*"],
+                *(
+                    [number, column.label or column.name.replace("_", " ").lower()]
+                    for number, table in enumerate(self.tables)
+                    for column in table.columns
+                ),
+            ],
             "column_types": ["text", *(spider_type(column.type) for column in columns)],
             "primary_keys": [at for at, column in enumerate(columns, start=1) if column.primary_key],
             "foreign_keys": [
@@ -107,13 +127,19 @@ def from_spider(entry: dict) -> Schema:
         raise ValueError(f"a foreign key of {entry['db_id']} leads to no column of a table")
     primary = {at for key in entry["primary_keys"] for at in (key if isinstance(key, list) else [key])}
     columns = [
-        Column(name=name, type=kind, primary_key=at in primary)
-        for at, ((_, name), kind) in enumerate(zip(original, entry["column_types"], strict=True))
+        Column(name=name, type=kind, primary_key=at in primary, label=label)
+        for at, ((_, name), (_, label), kind) in enumerate(
+            zip(original, entry["column_names"], entry["column_types"], strict=True)
+        )
     ]
     return Schema(
         db_id=entry["db_id"],
         tables=tuple(
-            Table(name=table, columns=tuple(columns[at] for at, (place, _) in enumerate(original) if place == number))
+            Table(
+                name=table,
+                columns=tuple(columns[at] for at, (place, _) in enumerate(original) if place == number),
+                label=entry["table_names"][number],
+            )
             for number, table in enumerate(names)
         ),
         foreign_keys=tuple(
@@ -121,6 +147,28 @@ def from_spider(entry: dict) -> Schema:
                 table=names[original[a][0]], column=original[a][1], to_table=names[original[b][0]], to_column=original[b][1]
             )
             for a, b in entry["foreign_keys"]
+        ),
+    )
+
+
+def labelled(tables: Schema, described: Schema | None) -> Schema:
+    """A database's schema with the names for people that another description of it knows (`from_spider`)."""
+    if described is None:
+        return tables
+    table_labels = {table.name.lower(): table.label for table in described.tables}
+    labels = {(table.name.lower(), column.name.lower()): column.label for table in described.tables for column in table.columns}
+    return dataclasses.replace(
+        tables,
+        tables=tuple(
+            dataclasses.replace(
+                table,
+                label=table_labels.get(table.name.lower(), ""),
+                columns=tuple(
+                    dataclasses.replace(column, label=labels.get((table.name.lower(), column.name.lower()), ""))
+                    for column in table.columns
+                ),
+            )
+            for table in tables.tables
         ),
     )
 

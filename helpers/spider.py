@@ -94,6 +94,14 @@ class DataSet:
     databases: dict[str, Path]
     tables: dict[str, schema.Schema] = dataclasses.field(default_factory=dict)
 
+    def schema_of(self, db_id: str) -> schema.Schema:
+        """The schema of a database as its file has it, with the names for people that tables.json knows.
+
+        Raises:
+            schema.BadDatabase: the file cannot be read.
+        """
+        return schema.labelled(schema.read(self.databases[db_id]), self.tables.get(db_id))
+
     @functools.cached_property
     def sha256(self) -> str:
         """One checksum over all examples and all databases they ask about."""
