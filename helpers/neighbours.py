@@ -126,11 +126,6 @@ def connect(copy: Path) -> sqlite3.Connection:
     return connection
 
 
-def quoted(name: str) -> str:
-    """A name in SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 def read_contents(connection: sqlite3.Connection, keys: Sequence[schema.ForeignKey]) -> list[Content]:
     """All tables with their rows.
 

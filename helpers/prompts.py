@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from helpers import schema, spider
+from helpers import linking, schema, spider, values
 from helpers.config import RunConfig
 from helpers.runs import OtherConfiguration, Run
+from helpers.names import Names
 from helpers.schema import Schema
 from helpers.spider import DataSet, Example
 
 T = TypeVar("T")
 
+LINKED_KEYS = 25  # foreign keys written at most
 INSTRUCTION = "Write one SQLite query that answers the question."
 # White space and comments, or (group 1) what is quoted in one of SQLite's four ways.
 GAP = re.compile(r"""('[^']*'|"[^"]*"|`[^`]*`|\[[^]]*\])|(?:\s|--[^\n]*|/\*.*?(?:\*/|$))+""", re.DOTALL)
@@ -34,6 +36,61 @@ def user_message(question: str, tables: Schema, style: str) -> str:
     """
     lines = [] if style == "question_only" else tables.lines()
     return "\n".join([INSTRUCTION, *lines, question])
+
+
+def linked_message(
+    question: str,
+    names: Names,
+    cells: values.Index,
+    parts: Collection[str],
+    *,
+    most_columns: int = linking.MOST_COLUMNS,
+    needed: tuple[Collection[str], Collection[linking.Place]] | None = None,
+    chance: random.Random | None = None,
+) -> str:
+    """The text of the user's turn in style "linked": what the question is likely to need stands first, under readable names.
+
+        Find the weight of the youngest dog.
+        pets: pets.weight, pets.pet_type ('dog'), pets.pet_id, pets.pet_age
+        student: student.student_id, student.first_name, student.sex ('F', 'M')
+        has_pet: has_pet.student_id, has_pet.pet_id
+        keys: has_pet.student_id = student.student_id, has_pet.pet_id = pets.pet_id
+        Find the weight of the youngest dog.
+
+    A causal model reads the schema knowing the question, and has the question at hand when it begins to write. Columns stand
+    as they are to be copied.
+
+    Args:
+        parts: those of PROMPT_PARTS that are wanted.
+        most_columns: a wider schema is cut.
+        needed: tables and columns of the gold answer, which a training prompt never lacks.
+        chance: shakes the order and leaves out some of what is not needed, for training.
+    """
+    found = values.find(question, cells, names) if "values" in parts else {}
+    if "order" in parts:
+        order = linking.rank(question, names, found, chance)
+    else:
+        order = [(table, list(columns)) for table, columns in names.schema.columns().items()]
+    if chance and needed:
+        keys = {(table.name.lower(), column.name.lower()) for table in names.schema.tables for column in table.columns if column.primary_key}
+        order = linking.thinned(order, {*needed[1], *((table, "") for table in needed[0])}, keys, chance)
+    order = linking.cut(order, most_columns, needed[1] if needed else ())
+
+    def shown(place: linking.Place) -> str:
+        texts = found.get(place) or (cells.lists.get(place, ())[: values.LIST_SHOWN] if "lists" in parts else ())
+        quoted = ", ".join("'" + text.replace("'", "''") + "'" for text in texts)
+        return f"{names.full(*place)} ({quoted})" if quoted else names.full(*place)
+
+    lines = [f"{names.tables[table]}: {', '.join(shown((table, name)) for name in columns)}" for table, columns in order]
+    there = {table for table, _ in order}
+    links = [
+        f"{names.full(key.table, key.column)} = {names.full(key.to_table, key.to_column)}"
+        for key in names.schema.foreign_keys
+        if {key.table.lower(), key.to_table.lower()} <= there
+    ]
+    keys_line = [f"keys: {', '.join(links[:LINKED_KEYS])}"] if links else []
+    first = [question] if "question_first" in parts else []
+    return "\n".join([INSTRUCTION, *first, *lines, *keys_line, question])
 
 
 def completion(query: str) -> str:

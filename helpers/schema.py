@@ -173,6 +173,11 @@ def labelled(tables: Schema, described: Schema | None) -> Schema:
     )
 
 
+def quoted(name: str) -> str:
+    """A name in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def spider_type(declared: str) -> str:
     """'number', 'time' or 'text' for a declared SQLite type."""
     declared = declared.lower()

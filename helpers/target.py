@@ -88,6 +88,7 @@ class Simplifier:
         self.known = names.schema.columns()
         self.all_sources: list[Source] = []
         self.pending: list[tuple[exp.Column, Callable[[], str], Callable[[], str]]] = []
+        self.columns: set[tuple[str, str]] = set()
         self.used: dict[int, exp.Alias] = {}
         self.selects: list[tuple[exp.Select, Level]] = []
 
@@ -202,6 +203,8 @@ class Simplifier:
                 for other in inner.sources
             )
             found.needs_alias |= hidden
+            if found.table is not None and not isinstance(node.this, exp.Star):
+                self.columns.add((found.table, name))
             self.pending.append((node, self.caller(found), self.namer(found, name)))
             return
         if called or not node.this.args.get("quoted"):
@@ -290,6 +293,20 @@ def to_target(sql: str, names: Names) -> str:
         return written(Simplifier(names).run(tree.copy()))
     except RecursionError:
         raise Outside("it is nested too deeply") from None
+
+
+def needed(sql: str, names: Names) -> tuple[set[str], set[tuple[str, str]]]:
+    """Tables and columns (own names in lower case) that a query speaks of.
+
+    Raises:
+        Outside: as `to_target`.
+    """
+    tree = parse(sql)
+    if tree is None:
+        raise Outside("sqlglot cannot read it")
+    reader = Simplifier(names)
+    reader.query(tree.copy(), ())
+    return {source.table for source in reader.all_sources if source.table}, reader.columns
 
 
 def to_sql(text: str, names: Names) -> str:
