@@ -95,6 +95,8 @@ class Simplifier:
     def run(self, tree: exp.Expression) -> exp.Expression:
         """The whole query in target form."""
         self.query(tree, ())
+        for one in tree.find_all(exp.Ordered):
+            one.set("desc", one.args.get("desc") or None)  # no ASC
         aliases = iter(range(1, 100))
         for source in self.all_sources:
             if source.needs_alias:
