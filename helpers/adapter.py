@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from helpers import environment, probe, prompts, runs, schema
+from helpers import environment, probe, runs, views
 from helpers.config import RunConfig
 from helpers.training import Outcome
 
@@ -128,13 +128,4 @@ def scores_line(record: dict[str, Any]) -> str:
 
 def example_message(settings: RunConfig) -> str:
     """A user's message as these settings make it, about a small made-up database."""
-    column = schema.Column
-    tables = schema.Schema(
-        db_id="example",
-        tables=(
-            schema.Table(name="singer", columns=(column(name="singer_id", type=""), column(name="name", type=""))),
-            schema.Table(name="concert", columns=(column(name="title", type=""), column(name="held_by", type=""))),
-        ),
-        foreign_keys=(schema.ForeignKey(table="concert", column="held_by", to_table="singer", to_column="singer_id"),),
-    )
-    return prompts.user_message("How many concerts did each singer hold?", tables, settings.prompt_style)
+    return views.example(settings).message("How many concerts did each singer hold?")

@@ -12,32 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import adapter, environment, execution, generation, linking, model_files, models, predictions, prompts, runs, schema
+from helpers import adapter, environment, execution, generation, linking, model_files, models, prompts, runs, views
+from helpers.choice import Candidate, choose, tried
 from helpers.config import RunConfig
 from helpers.schema import Schema
+from helpers.views import View
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CANDIDATES = 4
+NARROWER = (linking.MOST_COLUMNS, 45, 30, 20, 12, 6)  # columns of a linked prompt, tried in turn
 ROWS_SHOWN = 1_000  # of a result; the rest is counted
 NAMES_SHOWN = 12  # in a hint
 ROOM = 1024  # tokens that a prompt may take at least: a wide schema is worth more than a length seen in training
 ANSWER_TOKENS = 192  # room for an answer at least
 UNKNOWN_NAME = re.compile(r"no such (table|column): (?:.*\.)?(.+)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """One query that the model proposes.
-
-    Attributes:
-        probability: that the model gives the whole query, 0 to 1.
-    """
-
-    sql: str
-    probability: float
-    result: execution.Result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,15 +110,6 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def choose(candidates: Sequence[Candidate]) -> Candidate | None:
-    """The most probable that runs and gives rows; else the most probable that runs; else the most probable."""
-    for good in (lambda one: one.result.ok and one.result.rows, lambda one: one.result.ok, lambda one: True):
-        found = next((one for one in candidates if good(one)), None)
-        if found:
-            return found
-    return None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Assistant:
     """A model that answers questions, ready.
@@ -144,7 +125,7 @@ class Assistant:
     name: str
     trust: str
 
-    def prompt(self, question: str, tables: Schema) -> tuple[list[int], tuple[str, ...]]:
+    def prompt(self, question: str, view: View) -> tuple[list[int], tuple[str, ...]]:
         """The tokens that the model reads, and what of the schema they leave out.
 
         Raises:
@@ -155,12 +136,17 @@ class Assistant:
             raise ValueError("There is no question")
         room = min(max(self.settings.max_seq_length, ROOM), generation.context(self.model) - self.answer_tokens)
 
-        def ids(part: Schema) -> list[int]:
-            message = prompts.user_message(question, part, self.settings.prompt_style)
-            return prompts.prompt_ids(self.tokenizer, message, self.settings.date_string)
+        def ids(**limits: Any) -> list[int]:
+            return prompts.prompt_ids(self.tokenizer, view.message(question, **limits), self.settings.date_string)
 
-        kept, left_out = linking.fit(question, tables, lambda part: len(ids(part)) <= room)
-        return ids(kept), left_out
+        if not view.linked:
+            kept, left_out = linking.fit(question, view.tables, lambda part: len(ids(tables=part)) <= room)
+            return ids(tables=kept), left_out
+        for most in NARROWER:
+            tokens = ids(most_columns=most)
+            if len(tokens) <= room:
+                return tokens, view.not_in(view.message(question, most_columns=most))
+        raise linking.DoesNotFit("The question is too long for the model's prompt: hardly a column fits beside it. Ask shorter")
 
     @property
     def answer_tokens(self) -> int:
@@ -174,14 +160,19 @@ class Assistant:
             schema.BadDatabase: the file cannot be read.
             ValueError: there is no question, or no room for it.
         """
-        begin, tables = time.perf_counter(), schema.read(database)
-        ids, left_out = self.prompt(question, tables)
-        written = generation.candidates(self.model, self.tokenizer, ids, count=candidates, max_new_tokens=self.answer_tokens)
-        probable: dict[str, float] = {}
-        for text, log in written:
-            if sql := predictions.extract_sql(text):
-                probable[sql] = min(1.0, probable.get(sql, 0.0) + math.exp(log))
-        found = tried(database, probable, self.settings.query_timeout)
+        begin, view = time.perf_counter(), views.view(database, self.settings)
+        tables = view.tables
+        ids, left_out = self.prompt(question, view)
+        written = generation.search(
+            self.model,
+            self.tokenizer,
+            [ids],
+            count=candidates,
+            max_new_tokens=self.answer_tokens,
+            batch_size=1,
+            checkers=generation.checkers(self.model, self.tokenizer, [view], self.settings),
+        )
+        found = tried(database, generation.probable(written[0], view), self.settings.query_timeout)
         hint = "" if any(one.result.ok for one in found) else nearest_names([one.result.error or "" for one in found], tables)
         return Answer(question=question, candidates=found, left_out=left_out, hint=hint, seconds=time.perf_counter() - begin)
 
@@ -193,21 +184,11 @@ class Assistant:
 
         Raises: as `ask`.
         """
-        ids, _ = self.prompt(question, schema.read(database))
+        ids, _ = self.prompt(question, views.view(database, self.settings))
         text = ""
         for piece in generation.pieces(self.model, self.tokenizer, ids, max_new_tokens=self.answer_tokens, base=base):
             text += piece
             yield text
-
-
-def tried(database: Path, probable: dict[str, float], seconds: float) -> tuple[Candidate, ...]:
-    """Each query run within limits, the most probable first."""
-    limits = execution.Limits(seconds=seconds)
-    with execution.Sandbox(limits) as sandbox:
-        return tuple(
-            Candidate(sql=sql, probability=probability, result=sandbox.execute(database, sql))
-            for sql, probability in sorted(probable.items(), key=lambda item: -item[1])
-        )
 
 
 def nearest_names(errors: Sequence[str], tables: Schema) -> str:

@@ -84,15 +84,15 @@ def run_all(run: runs.Run, settings: RunConfig) -> dict[str, Any]:
 
     Prepares the run's data if 02 Data has not.
     """
-    from helpers import model_files, models, prompts, spider
+    from helpers import model_files, models, prompts, schema, spider
 
     tokenizer = models.load_tokenizer(model_files.find(settings.model_name))
     if not run.has("data"):
-        prompts.write_data(run, spider.load(settings.data_source), tokenizer, settings)
+        prompts.write_data(run, spider.load(settings.data_source, settings.held_out_databases), tokenizer, settings)
     rows = prompts.draw(prompts.read_training_rows(run, tokenizer, settings), TRAINING_ROWS, settings.seed)
     examples, messages = prompts.read_dev(run, settings)
     asked = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
-    golds = [len(tokenizer(prompts.completion(one.query), add_special_tokens=False)["input_ids"]) + 1 for one in examples]
+    golds = [len(tokenizer(schema.folded(one.query), add_special_tokens=False)["input_ids"]) + 1 for one in examples]
     recipe = RunConfig(model_name=settings.model_name, data_source=settings.data_source)
     measure(ARMS, recipe, rows, list(zip(asked, golds, strict=True)), run)
     return run.read_json(FILE)

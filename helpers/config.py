@@ -19,6 +19,7 @@ if typing.TYPE_CHECKING:
     import pandas as pd
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+PROMPT_PARTS = ("order", "values", "lists", "question_first")
 STAGES = ("setup", "data", "model", "train", "evaluate")  # a notebook each, in the order of the course
 LLAMA = "unsloth/Llama-3.2-1B-Instruct"  # Unsloth's ungated copy: the meta-llama original answers students with a 401
 SMOLLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -47,7 +48,23 @@ class RunConfig:
     # what it reads
     data_source: str = setting("spider", "data", "'spider', 'sample', or a folder with your own questions and databases")
     prompt_style: str = setting(
-        "schema", "data", "the schema above the question, or the question alone", choices=("schema", "question_only")
+        "schema",
+        "data",
+        "the schema above the question, the question alone, or the schema linked with the question and SQL without joins",
+        choices=("schema", "question_only", "linked"),
+    )
+    prompt_parts: tuple[str, ...] = setting(
+        PROMPT_PARTS,
+        "data",
+        "what a linked prompt has: tables ordered by the question, matching cells, short lists of values, the question twice",
+        choices=PROMPT_PARTS,
+    )
+    readable_names: bool = setting(True, "data", "in linked prompts, the names for people that tables.json has")
+    train_variants: int = setting(
+        1, "data", "linked prompts made of each training example, all but one of them shaken", unit="prompts", low=1
+    )
+    held_out_databases: int = setting(
+        0, "data", "train databases kept from training and judged in place of dev, to choose settings by", low=0
     )
     model_name: str = setting(LLAMA, "data", "Hub name or folder of the model to start from")
     max_seq_length: int = setting(
@@ -118,6 +135,10 @@ class RunConfig:
     # the evaluation
     eval_questions: int = setting(0, "evaluate", "dev questions drawn at random; 0 takes all", unit="questions", low=0)
     max_new_tokens: int = setting(192, "evaluate", "length at which an answer is cut", unit="tokens", low=1)
+    constrained: bool = setting(False, "evaluate", "let answers to linked prompts name only what the database has")
+    candidates: int = setting(
+        1, "evaluate", "queries found for a question by beam search; the likeliest that runs and gives rows is taken", low=1
+    )
     per_device_eval_batch_size: int = setting(
         0, "evaluate", "questions answered together; 0 takes as many as fit", unit="questions", low=0
     )
@@ -146,7 +167,7 @@ class RunConfig:
     def values(self) -> dict[str, Any]:
         """Name and value of every setting, ready for JSON."""
         values = {field.name: getattr(self, field.name) for field in settings_fields()}
-        return values | {"target_modules": list(self.target_modules)}
+        return values | {"target_modules": list(self.target_modules), "prompt_parts": list(self.prompt_parts)}
 
     def with_overrides(self, overrides: Mapping[str, Any], origin: str) -> RunConfig:
         """The same configuration with some values replaced; None keeps a value."""
@@ -302,9 +323,10 @@ def checked(name: str, value: Any) -> Any:
         raise ValueError(f"No parameter is called {name!r}.{nearest(name, fields)}")
     metadata = fields[name].metadata
     value = as_type(name, value, typing.get_type_hints(RunConfig)[name])
-    if metadata["choices"] and value not in metadata["choices"]:
-        near = nearest(str(value), map(str, metadata["choices"]))
-        raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, metadata['choices']))}.{near}")
+    for one in value if isinstance(value, tuple) else (value,):
+        if metadata["choices"] and one not in metadata["choices"]:
+            near = nearest(str(one), map(str, metadata["choices"]))
+            raise ValueError(f"{name}={one!r} is not one of {', '.join(map(repr, metadata['choices']))}.{near}")
     if metadata["low"] is not None and value is not None and not metadata["low"] <= value < float("inf"):
         raise ValueError(f"{name}={value!r} is out of range: it must be a finite number, at least {metadata['low']}")
     return value

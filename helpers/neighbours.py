@@ -122,7 +122,7 @@ def connect(copy: Path) -> sqlite3.Connection:
     deadline = time.monotonic() + SECONDS
     connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
     for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-        connection.execute(f"DROP TRIGGER {quoted(trigger)}")
+        connection.execute(f"DROP TRIGGER {schema.quoted(trigger)}")
     return connection
 
 
@@ -138,8 +138,8 @@ def read_contents(connection: sqlite3.Connection, keys: Sequence[schema.ForeignK
         if sql.upper().startswith("CREATE VIRTUAL"):
             raise sqlite3.NotSupportedError(f"{name} is a virtual table")
         columns = connection.execute("SELECT name, pk FROM pragma_table_xinfo(?) WHERE hidden = 0", (name,)).fetchall()
-        listed = ", ".join(quoted(column) for column, _ in columns)
-        rows = [list(row) for row in connection.execute(f"SELECT {listed} FROM {quoted(name)}")]
+        listed = ", ".join(schema.quoted(column) for column, _ in columns)
+        rows = [list(row) for row in connection.execute(f"SELECT {listed} FROM {schema.quoted(name)}")]
         ends = [(key.table, key.column) for key in keys] + [(key.to_table, key.to_column) for key in keys]
         used = {column.lower() for table, column in ends if table == name}
         values = [[row[at] for row in rows if row[at] is not None] for at in range(len(columns))]
@@ -212,6 +212,6 @@ def double(table: Content, rng: random.Random) -> None:
 
 def write(connection: sqlite3.Connection, table: Content) -> None:
     """Put the rows in place of those that are there; a row that the table's constraints forbid is left out."""
-    connection.execute(f"DELETE FROM {quoted(table.name)}")
-    columns, marks = ", ".join(map(quoted, table.columns)), ", ".join("?" * len(table.columns))
-    connection.executemany(f"INSERT OR IGNORE INTO {quoted(table.name)} ({columns}) VALUES ({marks})", table.rows)
+    connection.execute(f"DELETE FROM {schema.quoted(table.name)}")
+    columns, marks = ", ".join(map(schema.quoted, table.columns)), ", ".join("?" * len(table.columns))
+    connection.executemany(f"INSERT OR IGNORE INTO {schema.quoted(table.name)} ({columns}) VALUES ({marks})", table.rows)

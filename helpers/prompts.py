@@ -2,100 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import random
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from helpers import linking, schema, spider, values
+from helpers import spider, target
 from helpers.config import RunConfig
+from helpers.progress import tqdm
 from helpers.runs import OtherConfiguration, Run
-from helpers.names import Names
-from helpers.schema import Schema
 from helpers.spider import DataSet, Example
+from helpers.views import View, view
 
 T = TypeVar("T")
-
-LINKED_KEYS = 25  # foreign keys written at most
-INSTRUCTION = "Write one SQLite query that answers the question."
-# White space and comments, or (group 1) what is quoted in one of SQLite's four ways.
-GAP = re.compile(r"""('[^']*'|"[^"]*"|`[^`]*`|\[[^]]*\])|(?:\s|--[^\n]*|/\*.*?(?:\*/|$))+""", re.DOTALL)
 
 
 class TemplateError(RuntimeError):
     """A chat template that renders a prompt otherwise alone than before its completion."""
-
-
-def user_message(question: str, tables: Schema, style: str) -> str:
-    """The text of the user's turn.
-
-    Args:
-        style: "schema" puts a line a table above the question; "question_only" leaves the model to guess the tables, as
-            the published recipe did.
-    """
-    lines = [] if style == "question_only" else tables.lines()
-    return "\n".join([INSTRUCTION, *lines, question])
-
-
-def linked_message(
-    question: str,
-    names: Names,
-    cells: values.Index,
-    parts: Collection[str],
-    *,
-    most_columns: int = linking.MOST_COLUMNS,
-    needed: tuple[Collection[str], Collection[linking.Place]] | None = None,
-    chance: random.Random | None = None,
-) -> str:
-    """The text of the user's turn in style "linked": what the question is likely to need stands first, under readable names.
-
-        Find the weight of the youngest dog.
-        pets: pets.weight, pets.pet_type ('dog'), pets.pet_id, pets.pet_age
-        student: student.student_id, student.first_name, student.sex ('F', 'M')
-        has_pet: has_pet.student_id, has_pet.pet_id
-        keys: has_pet.student_id = student.student_id, has_pet.pet_id = pets.pet_id
-        Find the weight of the youngest dog.
-
-    A causal model reads the schema knowing the question, and has the question at hand when it begins to write. Columns stand
-    as they are to be copied.
-
-    Args:
-        parts: those of PROMPT_PARTS that are wanted.
-        most_columns: a wider schema is cut.
-        needed: tables and columns of the gold answer, which a training prompt never lacks.
-        chance: shakes the order and leaves out some of what is not needed, for training.
-    """
-    found = values.find(question, cells, names) if "values" in parts else {}
-    if "order" in parts:
-        order = linking.rank(question, names, found, chance)
-    else:
-        order = [(table, list(columns)) for table, columns in names.schema.columns().items()]
-    if chance and needed:
-        keys = {(table.name.lower(), column.name.lower()) for table in names.schema.tables for column in table.columns if column.primary_key}
-        order = linking.thinned(order, {*needed[1], *((table, "") for table in needed[0])}, keys, chance)
-    order = linking.cut(order, most_columns, needed[1] if needed else ())
-
-    def shown(place: linking.Place) -> str:
-        texts = found.get(place) or (cells.lists.get(place, ())[: values.LIST_SHOWN] if "lists" in parts else ())
-        quoted = ", ".join("'" + text.replace("'", "''") + "'" for text in texts)
-        return f"{names.full(*place)} ({quoted})" if quoted else names.full(*place)
-
-    lines = [f"{names.tables[table]}: {', '.join(shown((table, name)) for name in columns)}" for table, columns in order]
-    there = {table for table, _ in order}
-    links = [
-        f"{names.full(key.table, key.column)} = {names.full(key.to_table, key.to_column)}"
-        for key in names.schema.foreign_keys
-        if {key.table.lower(), key.to_table.lower()} <= there
-    ]
-    keys_line = [f"keys: {', '.join(links[:LINKED_KEYS])}"] if links else []
-    first = [question] if "question_first" in parts else []
-    return "\n".join([INSTRUCTION, *first, *lines, *keys_line, question])
-
-
-def completion(query: str) -> str:
-    """Gold SQL as the model shall write it: white space and comments folded outside of quotes, no semicolon at the end."""
-    return GAP.sub(lambda found: found[1] or " ", query).strip().rstrip("; ")
 
 
 def prompt_ids(tokenizer: Any, message: str, date_string: str) -> list[int]:
@@ -160,33 +84,55 @@ def write_data(
 ) -> tuple[list[tuple[Example, Row]], list[tuple[Example, Row]]]:
     """Write the run's data/train.jsonl and data/dev.jsonl: examples with the message that the model reads.
 
-    Training examples over `max_seq_length` tokens are set apart, never cut. No dev question is left out.
+    An example makes `train_variants` rows. Rows over `max_seq_length` tokens are set apart, never cut; examples whose gold the
+    target form cannot say are left out, and counted. No dev question is left out.
 
     Returns:
-        (kept, dropped) training examples, each with its tokens.
+        (kept, dropped) training examples, each with its tokens; an example stands there once a row.
     """
-
-    def message(example: Example) -> str:
-        return user_message(example.question, schema.read(dataset.databases[example.db_id]), settings.prompt_style)
-
-    kept, dropped = [], []
-    for example in draw(dataset.train, settings.train_examples, settings.seed):
-        row = training_row(tokenizer, message(example), completion(example.query), settings.date_string)
-        (kept if len(row.input_ids) <= settings.max_seq_length else dropped).append((example, row))
+    seen = views(dataset, settings)
+    chance = random.Random(settings.seed)
+    kept, dropped, train, unsaid = [], [], [], 0
+    for example in tqdm(draw(dataset.train, settings.train_examples, settings.seed), desc="training rows", unit="example"):
+        view = seen(example.db_id)
+        try:
+            completion = view.completion(example.query)
+        except target.Outside:
+            unsaid += 1
+            continue
+        for message in view.training_messages(example.question, example.query, chance):
+            row = training_row(tokenizer, message, completion, settings.date_string)
+            if len(row.input_ids) > settings.max_seq_length:
+                dropped.append((example, row))
+                continue
+            kept.append((example, row))
+            train.append(asdict(example) | {"message": message, "completion": completion})
     if not kept:
         raise ValueError(
             f"All {len(dropped):,} training examples are longer than max_seq_length={settings.max_seq_length}: raise it"
         )
-    run.write_jsonl("data/dev.jsonl", [asdict(example) | {"message": message(example)} for example in dataset.dev])
-    train = [asdict(example) | {"message": message(example), "completion": completion(example.query)} for example, _ in kept]
+    dev = [asdict(example) | {"message": seen(example.db_id).message(example.question)} for example in dataset.dev]
+    run.write_jsonl("data/dev.jsonl", dev)
     run.write_jsonl("data/train.jsonl", train)
+    unsaid_examples = {"outside_target_form": unsaid} if unsaid else {}
     run.add_to_record(
         data_name=dataset.name,
         data_note=dataset.note,
         data_sha256=dataset.sha256,
-        train_examples={"kept": len(kept), "dropped": len(dropped)},
+        train_examples={"kept": len(kept), "dropped": len(dropped)} | unsaid_examples,
     )
     return kept, dropped
+
+
+def views(dataset: DataSet, settings: RunConfig) -> Callable[[str], View]:
+    """Each database of a data set as the model sees it, by db_id, looked at once."""
+    return functools.cache(lambda db_id: view(dataset.databases[db_id], settings, dataset.schema_of(db_id)))
+
+
+def views_of(examples: Sequence[Example], dataset: DataSet, settings: RunConfig) -> list[View]:
+    """The database of each example as the model sees it."""
+    seen = views(dataset, settings)
+    return [seen(example.db_id) for example in examples]
 
 
 def load_dataset(run: Run, settings: RunConfig) -> DataSet:
@@ -195,7 +141,7 @@ def load_dataset(run: Run, settings: RunConfig) -> DataSet:
     Raises:
         OtherConfiguration: the data has changed since then, or another copy was found: verdicts would not fit the questions.
     """
-    dataset, expected = spider.load(settings.data_source), run.record().get("data_sha256")
+    dataset, expected = spider.load(settings.data_source, settings.held_out_databases), run.record().get("data_sha256")
     if dataset.sha256 != expected:
         raise OtherConfiguration(
             f"The data at hand ({dataset.name}, SHA-256 {dataset.sha256[:12]}) is not what this run's examples were made from "

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import re
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+# White space and comments, or (group 1) what is quoted in one of SQLite's four ways.
+GAP = re.compile(r"""('[^']*'|"[^"]*"|`[^`]*`|\[[^]]*\])|(?:\s|--[^\n]*|/\*.*?(?:\*/|$))+""", re.DOTALL)
 OF_USERS = "name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"  # tables that are not SQLite's own
 
 
@@ -176,6 +179,11 @@ def labelled(tables: Schema, described: Schema | None) -> Schema:
 def quoted(name: str) -> str:
     """A name in SQL."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def folded(query: str) -> str:
+    """SQL on one line: white space and comments folded outside of quotes, no semicolon at the end."""
+    return GAP.sub(lambda found: found[1] or " ", query).strip().rstrip("; ")
 
 
 def spider_type(declared: str) -> str:

@@ -127,19 +127,42 @@ class DataSet:
         return pd.DataFrame(columns, index=[*LEVELS, "all", "databases"])
 
 
-def load(data_source: str) -> DataSet:
+def load(data_source: str, held_out_databases: int = 0) -> DataSet:
     """The data set that a configuration's `data_source` names: "spider", "sample" or a folder.
+
+    Args:
+        held_out_databases: as `hold_out`; 0 leaves train and dev as they are.
 
     Raises:
         download.DownloadError: Spider could not be fetched.
         BadData: a folder does not hold what it should, each fault named.
     """
+    if held_out_databases:
+        return hold_out(load(data_source), held_out_databases)
     if data_source == "sample":
         return load_sample()
     if data_source == "spider":
         return load_spider()
     check_source(data_source)
     return load_folder(environment.resolve(data_source))
+
+
+def hold_out(dataset: DataSet, count: int) -> DataSet:
+    """The data set with some of its train databases, always the same ones, in place of dev: to choose settings by.
+
+    Raises:
+        BadData: train would have no database left.
+    """
+    there = sorted({example.db_id for example in dataset.train})
+    if count >= len(there):
+        raise BadData(f"held_out_databases={count}, but {dataset.name} trains on {len(there)} databases: some must be left")
+    held = set(random.Random(0).sample(there, count))
+    return dataclasses.replace(
+        dataset,
+        name=f"{dataset.name}, {count} train databases held out",
+        train=tuple(example for example in dataset.train if example.db_id not in held),
+        dev=tuple(dataclasses.replace(example, seen=False) for example in dataset.train if example.db_id in held),
+    )
 
 
 def check_source(data_source: str) -> None:

@@ -1,7 +1,7 @@
 """The form of SQL that the model writes, and the way there and back.
 
-Every column is `table.column` by readable names (`names`), FROM lists tables only, and their ON conditions are rebuilt from foreign
-keys; aliases t1, t2 … stand only where a table occurs twice, with the ON that then has to be written.
+Every column is `table.column` by readable names (`names`), FROM lists tables only, and their ON conditions are rebuilt from
+foreign keys; aliases t1, t2 … stand only where a table occurs twice, with the ON that then has to be written.
 
     SELECT T2.weight FROM has_pet AS T1 JOIN pets AS T2 ON T1.PetID = T2.PetID WHERE T1.StuID = 3
     SELECT pets.weight FROM has_pet, pets WHERE has_pet.student_id = 3
@@ -38,8 +38,9 @@ class _Plain(SQLite):
             return self.binary(expression, "!=")
 
         def not_sql(self, expression: exp.Not) -> str:
-            denied, words = expression.this, {exp.In: " IN ", exp.Like: " LIKE ", exp.Between: " BETWEEN "}.get(
-                type(expression.this)
+            denied, words = (
+                expression.this,
+                {exp.In: " IN ", exp.Like: " LIKE ", exp.Between: " BETWEEN "}.get(type(expression.this)),
             )
             text = self.sql(denied)
             left = self.sql(denied, "this") if words else ""
@@ -200,9 +201,7 @@ class Simplifier:
                     return
                 continue
             hidden = any(
-                other.table is not None and other.table == found.table
-                for inner in levels[depth + 1 :]
-                for other in inner.sources
+                other.table is not None and other.table == found.table for inner in levels[depth + 1 :] for other in inner.sources
             )
             found.needs_alias |= hidden
             if found.table is not None and not isinstance(node.this, exp.Star):

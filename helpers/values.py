@@ -27,10 +27,10 @@ LIST_OF, LIST_SHOWN, LIST_LENGTH = 4, 3, 20  # a column of at most 4 short texts
 CLOSE = 0.85  # likeness (difflib's ratio) at which a quoted text or a proper name is a misspelt value
 QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|(?<!\w)'([^']+(?:'\w[^']*)?)'(?!\w)|‘([^’]+)’")
 COMMON = frozenset(
-    "a about all also among an and any are as at be between both but by can did do does each find for from give had has have "
-    "how i id in is it its least less list many me more most much name no not number of on one or other our out over own "
-    "please return same show some than that the their them there these they this those to two under us was we were what when "
-    "where which who whom whose will with you your".split()
+    "a about all also among an and any are as at be between both but by can did do does each find for from give had "
+    "has have how i id in is it its least less list many me more most much name no not number of on one or other our "
+    "out over own please return same show some than that the their them there these they this those to two under us "
+    "was we were what when where which who whom whose will with you your".split()
 )
 
 Place = tuple[str, str]  # a table's and a column's own name in lower case

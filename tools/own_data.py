@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from helpers import ask, databases, evaluation, export, prompts, runs, schema, scores, spider
+from helpers import ask, databases, evaluation, export, runs, scores, spider, views
 from helpers.environment import ROOT
 from helpers.progress import tqdm
 
@@ -18,8 +18,8 @@ def measure(assistant: ask.Assistant, record: dict[str, Any]) -> dict[str, Any]:
     """One model on all questions: EX by either way of answering, with intervals, and what `ask` showed."""
     database = databases.named()["marina"]
     rows = [row for _, row in spider.read_rows(databases.EXAMPLE / "dev.csv")]
-    tables, style = schema.read(database), assistant.settings.prompt_style
-    greedy = export.answers(assistant, [prompts.user_message(row["question"], tables, style) for row in rows])
+    view = views.view(database, assistant.settings)
+    greedy = export.answers(assistant, [export.Asked(view.message(row["question"]), view) for row in rows])
     asked = [assistant.ask(database, row["question"]) for row in tqdm(rows, desc="asking", unit="question")]
     found: dict[str, Any] = {}
     for name, sql in (("greedy", greedy), ("ask", [one.best.sql if one.best else "" for one in asked])):

@@ -1,0 +1,200 @@
+"""A database as the model sees it under a run's settings: the message about a question, and the SQL that an answer stands for."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from helpers import linking, names, schema, target, values
+from helpers.config import RunConfig
+from helpers.names import Names
+from helpers.predictions import extract_sql
+from helpers.schema import Schema
+
+LINKED_KEYS = 25  # foreign keys written at most
+INSTRUCTION = "Write one SQLite query that answers the question."
+SHOWN_NAME = re.compile(r"\w+\.\w+")
+EXAMPLE = Schema(
+    db_id="example",
+    tables=(
+        schema.Table(name="singer", columns=(schema.Column(name="singer_id", type=""), schema.Column(name="name", type=""))),
+        schema.Table(name="concert", columns=(schema.Column(name="title", type=""), schema.Column(name="held_by", type=""))),
+    ),
+    foreign_keys=(schema.ForeignKey(table="concert", column="held_by", to_table="singer", to_column="singer_id"),),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One database under the settings of a run.
+
+    Attributes:
+        names: what the model calls its tables and columns, in style "linked".
+        cells: the texts in its cells, in style "linked".
+    """
+
+    database: Path | None
+    tables: Schema
+    names: Names
+    cells: values.Index
+    settings: RunConfig
+
+    @property
+    def linked(self) -> bool:
+        """Whether questions, schema and cells are brought together, and answers come in target form."""
+        return self.settings.prompt_style == "linked"
+
+    def message(self, question: str, *, most_columns: int = linking.MOST_COLUMNS, tables: Schema | None = None) -> str:
+        """The text of the user's turn.
+
+        Args:
+            most_columns: a wider schema is cut, in style "linked".
+            tables: a part of the schema to write in place of the whole, in style "schema".
+        """
+        if self.linked:
+            return linked_message(question, self.names, self.cells, self.settings.prompt_parts, most_columns=most_columns)
+        return user_message(question, tables or self.tables, self.settings.prompt_style)
+
+    def not_in(self, message: str) -> tuple[str, ...]:
+        """The tables, or columns of tables that are there, that a linked message leaves out, by their own names."""
+        there = set(SHOWN_NAME.findall(message))
+        tables = {shown.partition(".")[0] for shown in there}
+        left_out = []
+        for table in self.tables.tables:
+            if self.names.tables[table.name.lower()] not in tables:
+                left_out.append(table.name)
+                continue
+            columns = (column.name for column in table.columns)
+            left_out += [f"{table.name}.{name}" for name in columns if self.names.full(table.name, name) not in there]
+        return tuple(left_out)
+
+    def training_messages(self, question: str, sql: str, chance: random.Random) -> list[str]:
+        """The messages to learn from: the one that is also asked, then `train_variants` - 1 that are shaken."""
+        first = self.message(question)
+        if not self.linked:
+            return [first]
+        needed = target.needed(sql, self.names)
+        asked = (question, self.names, self.cells, self.settings.prompt_parts)
+        first = linked_message(*asked, needed=needed)
+        return [
+            first,
+            *(linked_message(*asked, needed=needed, chance=chance) for _ in range(self.settings.train_variants - 1)),
+        ]
+
+    def completion(self, sql: str) -> str:
+        """Gold SQL as the model shall write it.
+
+        Raises:
+            target.Outside: the target form cannot say it.
+        """
+        return target.to_target(sql, self.names) if self.linked else schema.folded(sql)
+
+    def sql(self, answer: str) -> str:
+        """The SQL that an answer of the model stands for; an answer that is no query stays as it is, for the judge to say so."""
+        found = extract_sql(answer)
+        if not self.linked or not found:
+            return found
+        try:
+            return target.to_sql(found, self.names)
+        except target.Unreadable:
+            return found
+
+
+def view(database: Path, settings: RunConfig, tables: Schema | None = None) -> View:
+    """A database as the model sees it.
+
+    Args:
+        tables: its schema with names for people, where there are some; else the file's own.
+
+    Raises:
+        schema.BadDatabase: the file cannot be read.
+    """
+    tables = tables or schema.read(database)
+    linked = settings.prompt_style == "linked"
+    wants_cells = linked and {"values", "lists"} & set(settings.prompt_parts)
+    return View(
+        database=database,
+        tables=tables,
+        names=names.name(tables, original=not settings.readable_names),
+        cells=values.index(database) if wants_cells else values.EMPTY,
+        settings=settings,
+    )
+
+
+def example(settings: RunConfig) -> View:
+    """A small made-up database, to show what a message looks like."""
+    return View(database=None, tables=EXAMPLE, names=names.name(EXAMPLE), cells=values.EMPTY, settings=settings)
+
+
+def user_message(question: str, tables: Schema, style: str) -> str:
+    """The text of the user's turn.
+
+    Args:
+        style: "schema" puts a line a table above the question; "question_only" leaves the model to guess the tables, as
+            the published recipe did.
+    """
+    lines = [] if style == "question_only" else tables.lines()
+    return "\n".join([INSTRUCTION, *lines, question])
+
+
+def linked_message(
+    question: str,
+    names: Names,
+    cells: values.Index,
+    parts: Collection[str],
+    *,
+    most_columns: int = linking.MOST_COLUMNS,
+    needed: tuple[Collection[str], Collection[linking.Place]] | None = None,
+    chance: random.Random | None = None,
+) -> str:
+    """The text of the user's turn in style "linked": what the question is likely to need stands first, under readable names.
+
+        Find the weight of the youngest dog.
+        pets: pets.weight, pets.pet_type ('dog'), pets.pet_id, pets.pet_age
+        student: student.student_id, student.first_name, student.sex ('F', 'M')
+        has_pet: has_pet.student_id, has_pet.pet_id
+        keys: has_pet.student_id = student.student_id, has_pet.pet_id = pets.pet_id
+        Find the weight of the youngest dog.
+
+    A causal model reads the schema knowing the question, and has the question at hand when it begins to write. Columns stand
+    as they are to be copied.
+
+    Args:
+        parts: those of PROMPT_PARTS that are wanted.
+        most_columns: a wider schema is cut.
+        needed: tables and columns of the gold answer, which a training prompt never lacks.
+        chance: shakes the order and leaves out some of what is not needed, for training.
+    """
+    found = values.find(question, cells, names) if "values" in parts else {}
+    if "order" in parts:
+        order = linking.rank(question, names, found, chance)
+    else:
+        order = [(table, list(columns)) for table, columns in names.schema.columns().items()]
+    if chance and needed:
+        keys = {
+            (table.name.lower(), column.name.lower())
+            for table in names.schema.tables
+            for column in table.columns
+            if column.primary_key
+        }
+        order = linking.thinned(order, {*needed[1], *((table, "") for table in needed[0])}, keys, chance)
+    order = linking.cut(order, most_columns, needed[1] if needed else ())
+
+    def shown(place: linking.Place) -> str:
+        texts = found.get(place) or (cells.lists.get(place, ())[: values.LIST_SHOWN] if "lists" in parts else ())
+        quoted = ", ".join("'" + text.replace("'", "''") + "'" for text in texts)
+        return f"{names.full(*place)} ({quoted})" if quoted else names.full(*place)
+
+    lines = [f"{names.tables[table]}: {', '.join(shown((table, name)) for name in columns)}" for table, columns in order]
+    there = {table for table, _ in order}
+    links = [
+        f"{names.full(key.table, key.column)} = {names.full(key.to_table, key.to_column)}"
+        for key in names.schema.foreign_keys
+        if {key.table.lower(), key.to_table.lower()} <= there
+    ]
+    keys_line = [f"keys: {', '.join(links[:LINKED_KEYS])}"] if links else []
+    first = [question] if "question_first" in parts else []
+    return "\n".join([INSTRUCTION, *first, *lines, *keys_line, question])
