@@ -8,6 +8,7 @@ means is left to the model.
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -247,7 +248,7 @@ class Constraint:
     def __init__(self, checkers: Sequence[Checker], width: int) -> None:
         self.checkers = checkers
         self.width = width
-        self.states: list[dict[tuple[int, ...], State]] = [{(): START} for _ in checkers]
+        self.states: list[dict[tuple[int, ...], State | None]] = [{(): START} for _ in checkers]
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """Scores of the next token, (rows, vocabulary), for what rows of ids hold so far, (rows, length)."""
@@ -278,16 +279,11 @@ class Constraint:
         ends = checker.vocabulary.ends
         if ids and ids[-1] in ends:  # a row that has ended is padded
             return [ids[-1]]
-        state = states.get(ids)
-        if state is None:
+        if ids not in states:
+            before = states.get(ids[:-1])
+            states[ids] = checker.allowed(before, ids[-1]) if before is not None else None
+        state = states[ids]
+        if state is None:  # a beam that had run out of possible tokens
             return [next(iter(ends))]
-        good = []
-        for token in tokens:
-            after = checker.allowed(state, token)
-            if after is None:
-                continue
-            states[(*ids, token)] = after
-            good.append(token)
-            if first:
-                break
-        return good
+        found = (token for token in tokens if checker.allowed(state, token) is not None)
+        return list(itertools.islice(found, 1)) if first else list(found)

@@ -203,6 +203,38 @@ def search(
     return answers
 
 
+def score(
+    model: Any, tokenizer: Any, prompts: Sequence[list[int]], answers: Sequence[str], *, batch_size: int, progress: str = ""
+) -> list[float]:
+    """The log probability of an answer, and of the turn's end behind it, to each prompt.
+
+    Args:
+        prompts: token ids, (length,) each.
+        answers: one a prompt, as text.
+        batch_size: pairs looked at together.
+        progress: title of a progress bar; '' shows none.
+    """
+    import torch
+
+    ends = [[*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for text in answers]
+    order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]) - len(ends[number]))
+    found = [0.0] * len(prompts)
+    with models.answering(model), torch.inference_mode():
+        for begin in tqdm(range(0, len(order), batch_size), desc=progress, unit="batch", disable=not progress):
+            batch = order[begin : begin + batch_size]
+            rows = [[*prompts[number], *ends[number]] for number in batch]
+            width, tail = max(map(len, rows)), max(len(ends[number]) for number in batch)
+            # padded on the left, so that all answers lie in the last places, the only ones whose logits are needed
+            ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(row)) + row for row in rows], device=model.device)
+            mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=model.device)
+            positions = (mask.cumsum(-1) - 1).clamp(min=0)
+            logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=tail + 1).logits
+            logs = logits[:, :-1].float().log_softmax(-1).gather(-1, ids[:, -tail:, None])[..., 0]
+            for number, row in zip(batch, logs.tolist(), strict=True):
+                found[number] = sum(row[-len(ends[number]) :])
+    return found
+
+
 def pieces(model: Any, tokenizer: Any, prompt: list[int], *, max_new_tokens: int, base: bool = False) -> Iterator[str]:
     """The greedy answer piece by piece as the model writes it; with `base`, as before training."""
     import torch
