@@ -12,7 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import adapter, environment, execution, generation, linking, model_files, models, prompts, runs, views
+from helpers import (
+    adapter,
+    answers,
+    channel,
+    environment,
+    execution,
+    generation,
+    linking,
+    model_files,
+    models,
+    prompts,
+    runs,
+    views,
+)
 from helpers.choice import Candidate, choose, tried
 from helpers.config import RunConfig
 from helpers.schema import Schema
@@ -170,9 +183,11 @@ class Assistant:
             count=candidates,
             max_new_tokens=self.answer_tokens,
             batch_size=1,
-            checkers=generation.checkers(self.model, self.tokenizer, [view], self.settings),
+            checkers=answers.checkers(self.model, self.tokenizer, [view], self.settings),
         )
-        found = tried(database, generation.probable(written[0], view), self.settings.query_timeout)
+        if candidates > 1 and channel.is_attached(self.model):
+            written = channel.weigh(self.model, self.tokenizer, written, [question], self.settings)
+        found = tried(database, answers.probable(written[0], view), self.settings.query_timeout)
         hint = "" if any(one.result.ok for one in found) else nearest_names([one.result.error or "" for one in found], tables)
         return Answer(question=question, candidates=found, left_out=left_out, hint=hint, seconds=time.perf_counter() - begin)
 
@@ -228,6 +243,7 @@ def load(run_dir: str | Path | None = None, model: str | None = None) -> Assista
     run = trained_run(run_dir)
     settings = for_this_machine(run.config())
     loaded, tokenizer = models.load_trained(settings, run / "adapter")
+    channel.attach(loaded, run, settings)
     return Assistant(model=loaded, tokenizer=tokenizer, settings=settings, name=run.path.name, trust=trust(run.record()))
 
 

@@ -21,21 +21,10 @@ class Candidate:
     probability: float
     result: execution.Result
 
-    @property
-    def says_something(self) -> bool:
-        """Whether it runs and its rows hold more than NULL and 0, which a condition that meets nothing gives as well."""
-        return self.result.ok and any(value not in (None, 0) for row in self.result.rows for value in row)
-
 
 def choose(candidates: Sequence[Candidate]) -> Candidate | None:
-    """The most probable that says something; else the most probable that gives rows, that runs, or any."""
-    wanted = (
-        lambda one: one.says_something,
-        lambda one: one.result.ok and one.result.rows,
-        lambda one: one.result.ok,
-        lambda one: True,
-    )
-    for good in wanted:
+    """The most probable that runs and gives rows; else the most probable that runs; else the most probable."""
+    for good in (lambda one: one.result.ok and one.result.rows, lambda one: one.result.ok, lambda one: True):
         found = next((one for one in candidates if good(one)), None)
         if found:
             return found

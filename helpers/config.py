@@ -137,7 +137,10 @@ class RunConfig:
     max_new_tokens: int = setting(192, "evaluate", "length at which an answer is cut", unit="tokens", low=1)
     constrained: bool = setting(False, "evaluate", "let answers to linked prompts name only what the database has")
     candidates: int = setting(
-        1, "evaluate", "queries found for a question by beam search; the likeliest that runs and gives rows is taken", low=1
+        1, "evaluate", "queries found for a question by beam search; the likeliest that gives rows is taken", low=1
+    )
+    question_weight: float = setting(
+        0.0, "train", "weight of the question's probability given a candidate, by a second adapter; 0: none", low=0
     )
     per_device_eval_batch_size: int = setting(
         0, "evaluate", "questions answered together; 0 takes as many as fit", unit="questions", low=0
@@ -150,6 +153,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         for field in settings_fields():
             object.__setattr__(self, field.name, checked(field.name, getattr(self, field.name)))
+        if self.question_weight and self.candidates == 1:
+            raise ValueError("question_weight chooses among candidates: set candidates to 2 or more, or question_weight to 0")
         if self.max_steps == 0 and self.num_train_epochs == 0:
             raise ValueError("max_steps=0 and num_train_epochs=0 leave nothing to train: set one of them")
 
@@ -231,6 +236,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "save_steps": 200,
         "constrained": True,
         "candidates": 8,
+        "question_weight": 0.7,
     },
     # Sized for two cores: float32 (bf16 is far slower there), short rows, a learning rate that fits so few steps.
     "cpu": {

@@ -1,0 +1,148 @@
+"""The predictions of a run: answers found, kept in the run folder, weighed, and one SQL chosen for each question."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from helpers import channel, choice, constraint, execution, generation, prompts
+from helpers.config import RunConfig
+from helpers.progress import tqdm
+from helpers.runs import Run
+from helpers.views import View
+
+
+def predict(
+    model: Any,
+    tokenizer: Any,
+    messages: Sequence[str],
+    settings: RunConfig,
+    run: Run,
+    *,
+    questions: Sequence[str],
+    views: Sequence[View],
+    base: bool,
+) -> tuple[list[str], float]:
+    """One SQL prediction a message, kept in the run folder, and the seconds that the answers took, the choice among candidates
+    included.
+
+    Answers that the run folder has from the same model, settings and questions are not made again.
+
+    Args:
+        questions: what each message asks.
+        views: the database that it is about.
+        base: as before training, with the adapter switched off: greedy, one candidate, nothing forbidden.
+    """
+    name = "base" if base else "tuned"
+    prompts_ids = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
+    identity = fingerprint(prompts_ids, settings, run, base=base)
+    stored = f"evaluation/{name}.json"
+    kept = run.read_json(stored) if (run / stored).is_file() else {}
+    if kept.get("made_with") != identity:
+        begin = time.perf_counter()
+        found = generation.search(
+            model,
+            tokenizer,
+            prompts_ids,
+            count=1 if base else settings.candidates,
+            max_new_tokens=settings.max_new_tokens,
+            batch_size=settings.per_device_eval_batch_size,
+            checkers=None if base else checkers(model, tokenizer, views, settings),
+            base=base,
+            progress=f"{name} answers",
+        )
+        seconds = round(time.perf_counter() - begin, 2)
+        kept = {"made_with": identity, "seconds": seconds, "answers": [[list(one) for one in some] for some in found]}
+        run.write_json(stored, kept)
+    begin = time.perf_counter()
+    found = kept["answers"]
+    if settings.question_weight and not base:
+        found = weighed(model, tokenizer, found, questions, settings, run, identity)
+    sql = chosen(found, views, settings, progress=f"{name} candidates")
+    return sql, kept["seconds"] + time.perf_counter() - begin
+
+
+def weighed(
+    model: Any,
+    tokenizer: Any,
+    answers: channel.Answers,
+    questions: Sequence[str],
+    settings: RunConfig,
+    run: Run,
+    identity: str,
+) -> channel.Answers:
+    """`channel.weigh`, kept in the run folder.
+
+    Args:
+        identity: a checksum of what the answers were made with.
+    """
+    stored, adapter = "evaluation/weighed.json", (run / channel.FOLDER / "adapter/adapter_model.safetensors").read_bytes()
+    made_with = hashlib.sha256(f"{identity} {settings.question_weight}".encode() + adapter).hexdigest()
+    kept = run.read_json(stored) if (run / stored).is_file() else {}
+    if kept.get("made_with") != made_with:
+        begin = time.perf_counter()
+        found = channel.weigh(model, tokenizer, answers, questions, settings, progress="questions from candidates")
+        kept = {
+            "made_with": made_with,
+            "seconds": round(time.perf_counter() - begin, 2),
+            "answers": [[list(one) for one in some] for some in found],
+        }
+        run.write_json(stored, kept)
+    return kept["answers"]
+
+
+def chosen(
+    answers: Sequence[Sequence[tuple[str, float]]], views: Sequence[View], settings: RunConfig, progress: str
+) -> list[str]:
+    """One SQL prediction a question: the only candidate, or the likeliest that gives rows (`choice.choose`)."""
+    if all(len(some) < 2 for some in answers):
+        return [view.sql(some[0][0]) if some else "" for some, view in zip(answers, views, strict=True)]
+    found = []
+    pairs = tqdm(list(zip(answers, views, strict=True)), desc=progress, unit="question")
+    with execution.Sandbox(execution.Limits(seconds=settings.query_timeout)) as sandbox:
+        for some, view in pairs:
+            best = choice.choose(choice.tried_in(sandbox, view.database, probable(some, view)))
+            found.append(best.sql if best else "")
+    return found
+
+
+def probable(answers: Sequence[tuple[str, float]], view: View) -> dict[str, float]:
+    """The probability of each distinct SQL among the answers to one question, of (text, log probability)."""
+    found: dict[str, float] = {}
+    for text, log in answers:
+        if sql := view.sql(text):
+            found[sql] = min(1.0, found.get(sql, 0.0) + math.exp(log))
+    return found
+
+
+def checkers(model: Any, tokenizer: Any, views: Sequence[View], settings: RunConfig) -> list[constraint.Checker] | None:
+    """What forbids names that a database lacks, for each prompt; None where nothing is forbidden."""
+    if not settings.constrained or settings.prompt_style != "linked":
+        return None
+    vocabulary = constraint.vocabulary(tokenizer, frozenset(generation.stop_tokens(model, tokenizer)))
+    made: dict[int, constraint.Checker] = {}
+    for view in views:
+        if id(view.names) not in made:
+            made[id(view.names)] = constraint.Checker(view.names, vocabulary)
+    return [made[id(view.names)] for view in views]
+
+
+def fingerprint(prompts_ids: Sequence[list[int]], settings: RunConfig, run: Run, *, base: bool) -> str:
+    """A checksum of all that decides the answers: prompts, model, length, and the adapter's bytes unless it is switched off."""
+    decisive = [
+        settings.model_name,
+        settings.load_in_4bit,
+        settings.precision,
+        settings.engine,
+        settings.max_new_tokens,
+        *(() if base else (settings.constrained, settings.candidates)),
+        prompts_ids,
+    ]
+    total = hashlib.sha256(json.dumps(decisive).encode())
+    if not base:
+        total.update((run / "adapter/adapter_model.safetensors").read_bytes())
+    return total.hexdigest()
