@@ -15,6 +15,8 @@ from helpers.progress import tqdm
 from helpers.runs import Run
 from helpers.views import View
 
+FORMAT = 2  # of the kept answers
+
 
 def predict(
     model: Any,
@@ -58,12 +60,13 @@ def predict(
         seconds = round(time.perf_counter() - begin, 2)
         kept = {"made_with": identity, "seconds": seconds, "answers": [[list(one) for one in some] for some in found]}
         run.write_json(stored, kept)
-    begin = time.perf_counter()
-    found = kept["answers"]
+    found, seconds = kept["answers"], kept["seconds"]
     if settings.question_weight and not base:
-        found = weighed(model, tokenizer, found, questions, settings, run, identity)
+        weighing = weighed(model, tokenizer, found, questions, settings, run, identity)
+        found, seconds = weighing["answers"], seconds + weighing["seconds"]
+    begin = time.perf_counter()
     sql = chosen(found, views, settings, progress=f"{name} candidates")
-    return sql, kept["seconds"] + time.perf_counter() - begin
+    return sql, seconds + time.perf_counter() - begin
 
 
 def weighed(
@@ -74,8 +77,8 @@ def weighed(
     settings: RunConfig,
     run: Run,
     identity: str,
-) -> channel.Answers:
-    """`channel.weigh`, kept in the run folder.
+) -> dict[str, Any]:
+    """`channel.weigh`, kept in the run folder: `answers`, and the `seconds` that they took.
 
     Args:
         identity: a checksum of what the answers were made with.
@@ -92,7 +95,7 @@ def weighed(
             "answers": [[list(one) for one in some] for some in found],
         }
         run.write_json(stored, kept)
-    return kept["answers"]
+    return kept
 
 
 def chosen(
@@ -134,6 +137,7 @@ def checkers(model: Any, tokenizer: Any, views: Sequence[View], settings: RunCon
 def fingerprint(prompts_ids: Sequence[list[int]], settings: RunConfig, run: Run, *, base: bool) -> str:
     """A checksum of all that decides the answers: prompts, model, length, and the adapter's bytes unless it is switched off."""
     decisive = [
+        FORMAT,
         settings.model_name,
         settings.load_in_4bit,
         settings.precision,

@@ -1,8 +1,8 @@
 """How well a query explains its question: a second adapter writes the question from the SQL, and its probability weighs in.
 
-Of several candidates that the tuned model finds likely, the one that leaves words of the question unexplained is seldom right.
-By Bayes' rule P(SQL | question) grows with P(question | SQL), the noisy channel, which the first model cannot see: it has never had
-to say the question.
+Of several candidates that a tuned model finds likely, one that leaves words of the question unexplained is seldom right. Bayes'
+rule has P(SQL | question) grow with P(question | SQL), the noisy channel, which the first model cannot see: it never had to say
+the question.
 
 Source: Yee, Dauphin and Auli, "Simple and Effective Noisy Channel Modeling for Neural Machine Translation", EMNLP 2019.
 """

@@ -140,7 +140,7 @@ class RunConfig:
         1, "evaluate", "queries found for a question by beam search; the likeliest that gives rows is taken", low=1
     )
     question_weight: float = setting(
-        0.0, "train", "weight of the question's probability given a candidate, by a second adapter; 0: none", low=0
+        0.0, "train", "weight of a second adapter's word on how well a candidate explains the question; 0 needs none", low=0
     )
     per_device_eval_batch_size: int = setting(
         0, "evaluate", "questions answered together; 0 takes as many as fit", unit="questions", low=0
@@ -216,8 +216,8 @@ def stage_of(name: str) -> str:
 # Each preset as its differences from the published recipe, which RunConfig's defaults spell out.
 PRESETS: dict[str, dict[str, Any]] = {
     "seed": {},
-    # Linked prompts, SQL without joins, and three prompts of each example, instead of 0.11 of one pass. 16-bit weights: they fit a
-    # T4 (2.3 GiB), save undoing the 4 bits in every pass, and lose nothing by rounding.
+    # Linked prompts, SQL without joins, and three prompts of each example, instead of 0.11 of one pass. 16-bit weights: they fit
+    # a T4 (2.3 GiB), save undoing the 4 bits in every pass, and lose nothing by rounding.
     "full": {
         "prompt_style": "linked",
         "train_variants": 3,
@@ -242,7 +242,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cpu": {
         "model_name": SMOLLM,
         "data_source": "sample",
-        "max_seq_length": 256,
+        "prompt_style": "linked",
+        "max_seq_length": 384,
         "engine": "transformers",
         "load_in_4bit": False,
         "precision": "fp32",
@@ -256,6 +257,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "save_steps": 30,
         "eval_questions": 60,
         "max_new_tokens": 64,
+        "constrained": True,
         "per_device_eval_batch_size": 15,
     },
     "smoke": {

@@ -34,6 +34,7 @@ UNFINISHED = (
 )
 ALIASES = tuple(f"t{number}" for number in range(1, 7))
 NAMED = tuple(f"c{number}" for number in range(1, 5))
+TYPES = ("INTEGER", "REAL", "TEXT")
 NUMBER = re.compile(r"\d+(\.\d*)?")
 SIGNS = frozenset("(),=!<>+-*/|%' ")
 LIKELIEST = 32  # tokens looked at before all others
@@ -116,10 +117,9 @@ class Checker:
             | set(NAMED)
             | KEYWORDS
         )
-        self.sources = self.tables | {"SELECT"}
         self.open_words = self.beginnings(self.words)
         self.open_tables = self.beginnings(self.tables)
-        self.open_aliases = self.beginnings((*ALIASES, *NAMED))
+        self.open_aliases = self.beginnings((*ALIASES, *NAMED, *TYPES))
         self.steps: dict[tuple[State, int], State | None] = {}
 
     def beginnings(self, words: Iterable[str]) -> frozenset[str]:
@@ -167,6 +167,8 @@ class Checker:
 
     def sign(self, state: State, letter: str) -> State | None:
         """The state after a sign."""
+        if self.expects_table(state) and letter != "(":
+            return None
         if letter == "'":  # two in a row are one inside of the text
             return state._replace(text=0) if state.last not in self.tables or not self.in_from(state) else None
         if letter == "(":
@@ -206,7 +208,7 @@ class Checker:
         if self.expects_table(state):
             return word in self.tables
         if last == "AS":
-            return word in ALIASES or word in NAMED or word in ("INTEGER", "REAL", "TEXT")
+            return word in ALIASES or word in NAMED or word in TYPES
         if word[0].isdigit():
             return bool(NUMBER.fullmatch(word)) and not word.endswith(".")
         if self.in_from(state) and last in self.tables and word not in ("AS", "JOIN", "LEFT", "ON") and word not in CLAUSES:
@@ -221,7 +223,7 @@ class Checker:
         if self.expects_table(state):
             return word in self.open_tables
         if last == "AS":
-            return word in self.open_aliases or word in ("INTEGER", "REAL", "TEXT")
+            return word in self.open_aliases
         if word[0].isdigit():
             return bool(NUMBER.fullmatch(word))
         return word in self.open_words

@@ -9,6 +9,8 @@ from typing import Any
 from helpers import constraint, environment, memory, models
 from helpers.progress import tqdm
 
+FILLING = -1e8  # log probability at and below which a beam is none
+
 
 def answer(
     model: Any,
@@ -210,7 +212,8 @@ def generate(
     texts = decoded(tokenizer, written.sequences[:, width:])
     logs = written.sequences_scores.tolist() if count > 1 else [0.0] * len(texts)
     found = list(zip(texts, logs, strict=True))
-    return [found[at : at + count] for at in range(0, len(found), count)]
+    # where fewer tokens are allowed than there are beams, the rest of them is only filling
+    return [[one for one in found[at : at + count] if one[1] > FILLING] for at in range(0, len(found), count)]
 
 
 def decoding(model: Any, tokenizer: Any, max_new_tokens: int) -> dict[str, Any]:

@@ -203,7 +203,11 @@ def thinned(order: Order, needed: Collection[Place], keys: Collection[Place], ch
     share = DROPPED * chance.random()
     needed_tables = {table for table, _ in needed}
     return [
-        (table, [name for name in columns if (table, name) in needed or (table, name) in keys or chance.random() > share])
+        (
+            table,
+            [name for name in columns if (table, name) in needed or (table, name) in keys or chance.random() > share]
+            or columns[:1],
+        )
         for table, columns in order
         if table in needed_tables or chance.random() > share
     ]
@@ -213,16 +217,22 @@ def cut(order: Order, most: int, needed: Collection[Place] = ()) -> Order:
     """As much of an order as has at most `most` columns: more of the first tables than of the last.
 
     Args:
-        needed: columns that stay whatever their place, in training.
+        needed: columns that stay whatever their place, in training; of a table, ('table', ''), its first column.
     """
     if sum(len(columns) for _, columns in order) <= most:
         return order
-    kept, room = [], most
-    for place, (table, columns) in enumerate(order):
-        share = min(room, max(4, most * 2 // 5 - 2 * place))
+    shares, room = [], most
+    for place, (_, columns) in enumerate(order):
+        shares.append(min(len(columns), room, max(4, most * 2 // 5 - 2 * place)))
+        room -= shares[-1]
+    kept = []
+    for share, (table, columns) in zip(shares, order, strict=True):
+        more = min(room, len(columns) - share)  # what the shares leave goes to the first
+        share, room = share + more, room - more
         first = columns[:share]
-        room -= len(first)
         first += [name for name in columns[share:] if (table, name) in needed]
+        if not first and (table, "") in needed:
+            first = columns[:1]
         if first:
             kept.append((table, first))
     return kept

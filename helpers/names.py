@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 
 from sqlglot import exp
@@ -76,7 +78,15 @@ def usable(name: str) -> bool:
     """Whether SQL takes a name for a table's without quotes, and it is no alias that the target form uses (t1, t2 …)."""
     tree = parse(f"SELECT {name}.x FROM {name}")
     table = tree.find(exp.Table) if tree is not None else None
-    return table is not None and table.name == name and not table.alias and not is_alias(name)
+    if table is None or table.name != name or table.alias or is_alias(name) or not name.isidentifier():
+        return False
+    with closing(sqlite3.connect(":memory:")) as connection:  # sqlglot takes words that SQLite reserves
+        try:
+            connection.execute(f"CREATE TABLE {name} ({name})")
+            connection.execute(f"SELECT {name}.{name} FROM {name}")
+        except sqlite3.Error:
+            return False
+    return True
 
 
 def is_alias(name: str) -> bool:

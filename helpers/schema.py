@@ -208,14 +208,23 @@ def refuse_open_changes(database: Path) -> None:
             )
 
 
-@functools.lru_cache(maxsize=512)
 def read(database: Path) -> Schema:
-    """The schema of an SQLite file.
+    """The schema of an SQLite file, looked at once as long as the file stays the same.
 
     Raises:
         BadDatabase: the file is missing, damaged, no SQLite database, or has no table.
     """
     refuse_open_changes(database)
+    try:
+        found = database.stat()
+    except OSError as error:
+        raise BadDatabase(f"{database} cannot be read as an SQLite database: {error}") from error
+    return read_file(database, found.st_size, found.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=512)
+def read_file(database: Path, size: int, changed: int) -> Schema:
+    """`read`, for a file of this size and time of its last change."""
     try:
         # Written so that a link that leads nowhere, or a column that its table lacks, is left out rather than believed.
         with contextlib.closing(sqlite3.connect(database.resolve().as_uri() + "?mode=ro&immutable=1", uri=True)) as connection:

@@ -155,15 +155,15 @@ class Simplifier:
         for source in level.sources:
             source.needs_alias = source.table is None or times[source.table] > 1
         levels = (*outer, level)
+        joined = [*(tree.args.get("joins") or []), *(one for one in sources(tree) if isinstance(one, exp.Join))]
+        for one in {id(one): one for one in joined}.values():  # those in brackets as well
+            if one.args.get("using") or one.method:
+                raise Outside("it joins by USING or NATURAL")
+            self.walk(one.args.get("on"), levels)
         for name, part in tree.args.items():
             if name in ("from_", "from"):
                 continue
-            if name == "joins":
-                for one in part:
-                    if one.args.get("using") or one.method:
-                        raise Outside("it joins by USING or NATURAL")
-                    self.walk(one.args.get("on"), levels)
-            else:
+            if name != "joins":
                 self.walk(part, levels)
         return self.outputs(tree)
 
@@ -183,6 +183,8 @@ class Simplifier:
                 self.walk(one, levels)
         elif isinstance(node, exp.Query):
             self.query(node, levels)
+        elif isinstance(node, exp.Ordered) and self.is_name(node.this, levels[-1]):
+            self.speak_of(node.this, levels[-1])
         elif isinstance(node, exp.Column):
             self.column(node, levels)
         elif isinstance(node, exp.Expression):
@@ -195,9 +197,8 @@ class Simplifier:
         for depth, level in reversed(list(enumerate(levels))):
             found = self.within(level, name, called, node)
             if found is None:
-                if not called and name in level.named:
-                    self.used.setdefault(id(level.named[name]), level.named[name])
-                    self.pending.append((node, lambda: "", lambda level=level: level.named[name].alias))
+                if self.is_name(node, level):
+                    self.speak_of(node, level)
                     return
                 continue
             hidden = any(
@@ -206,11 +207,23 @@ class Simplifier:
             found.needs_alias |= hidden
             if found.table is not None and not isinstance(node.this, exp.Star):
                 self.columns.add((found.table, name))
+            if found.table is None and name in found.outputs:
+                found.outputs[name]()  # its AS is asked for
             self.pending.append((node, self.caller(found), self.namer(found, name)))
             return
         if called or not node.this.args.get("quoted"):
             raise Outside(f"there is no column {node.sql()}")
         node.replace(exp.Literal.string(node.name))  # SQLite takes such a name in double quotes for a text
+
+    def is_name(self, node: exp.Expression, level: Level) -> bool:
+        """Whether a column is the bare name that AS gives in a SELECT. ORDER BY takes it before a column of that name."""
+        return isinstance(node, exp.Column) and not node.table and node.name.lower() in level.named
+
+    def speak_of(self, node: exp.Column, level: Level) -> None:
+        """Note a name that AS gives, and that it is asked for."""
+        alias = level.named[node.name.lower()]
+        self.used.setdefault(id(alias), alias)
+        self.pending.append((node, lambda: "", lambda: alias.alias))
 
     def within(self, level: Level, name: str, called: str, node: exp.Column) -> Source | None:
         """The source of one SELECT that a column belongs to."""
@@ -240,7 +253,6 @@ class Simplifier:
         for one in tree.expressions:
             if isinstance(one, exp.Alias):
                 found[one.alias.lower()] = lambda one=one: self.used.setdefault(id(one), one).alias
-                self.used.setdefault(id(one), one)
             elif isinstance(one, exp.Column) and id(one) in resolved and not isinstance(one.this, exp.Star):
                 found[one.name.lower()] = resolved[id(one)]
         return found
@@ -306,7 +318,10 @@ def needed(sql: str, names: Names) -> tuple[set[str], set[tuple[str, str]]]:
     if tree is None:
         raise Outside("sqlglot cannot read it")
     reader = Simplifier(names)
-    reader.query(tree.copy(), ())
+    try:
+        reader.query(tree.copy(), ())
+    except RecursionError:
+        raise Outside("it is nested too deeply") from None
     return {source.table for source in reader.all_sources if source.table}, reader.columns
 
 
@@ -390,11 +405,11 @@ def called_in(select: exp.Select) -> list[str]:
 def restore_names(tree: exp.Expression, names: Names) -> None:
     """Put the database's own names for the model's."""
     aliased = {table.alias: table.name for table in tree.find_all(exp.Table) if table.alias}
-    for column in list(tree.find_all(exp.Column)):
-        table = aliased.get(column.table, column.table)
-        own = names.column_of.get((table, column.name))
-        if own is None and (is_alias(column.table) or not column.table):
-            own = next(iter({known for (_, shown), known in names.column_of.items() if shown == column.name}), None)
+    nested = {one.alias: one.this for one in tree.find_all(exp.Subquery) if one.alias}
+    found = [(column, *own_name_of(column, aliased, nested, names)) for column in tree.find_all(exp.Column)]
+    for column, own, is_known in found:
+        if not is_known and (is_alias(column.table) or not column.table):
+            own = next((known for (_, shown), known in names.column_of.items() if shown == column.name), None)
             own = own if column.table or not is_named(tree, column.name) else None
         if own is not None:
             column.set("this", own_name(own))
@@ -403,6 +418,24 @@ def restore_names(tree: exp.Expression, names: Names) -> None:
     for table in list(tree.find_all(exp.Table)):
         if table.name in names.table_of:
             table.set("this", own_name(names.table_of[table.name]))
+
+
+def own_name_of(
+    column: exp.Column, aliased: dict[str, str], nested: dict[str, exp.Expression], names: Names, depth: int = 0
+) -> tuple[str | None, bool]:
+    """The database's own name of a column, None where it has none, and whether that is certain."""
+    own = names.column_of.get((aliased.get(column.table, column.table), column.name))
+    if own is not None:
+        return own, True
+    around = column.find_ancestor(exp.Select, *SET_OPERATIONS)
+    query = nested.get(column.table) if column.table else around if isinstance(around, SET_OPERATIONS) else None
+    while isinstance(query, (*SET_OPERATIONS, exp.Subquery)):
+        query = query.this
+    for one in query.expressions if isinstance(query, exp.Select) and depth < 9 else ():
+        if one.alias_or_name == column.name:
+            is_column = isinstance(one, exp.Column)
+            return own_name_of(one, aliased, nested, names, depth + 1) if is_column else (None, True)
+    return None, False
 
 
 def is_named(tree: exp.Expression, name: str) -> bool:

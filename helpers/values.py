@@ -24,6 +24,7 @@ MOST_VALUES = 300_000  # of one database
 SECONDS = 10.0  # to read one database; what was read until then is used
 PER_COLUMN, COLUMNS = 2, 8  # matches shown
 LIST_OF, LIST_SHOWN, LIST_LENGTH = 4, 3, 20  # a column of at most 4 short texts shows 3 of them
+MOST_NEAR = 2_000  # texts that a misspelt one is compared with
 CLOSE = 0.85  # likeness (difflib's ratio) at which a quoted text or a proper name is a misspelt value
 QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|(?<!\w)'([^']+(?:'\w[^']*)?)'(?!\w)|‘([^’]+)’")
 COMMON = frozenset(
@@ -157,5 +158,5 @@ def speaks(raw: str, word: str, first: bool, named: set[str]) -> bool:
 
 def nearest(key: str, values: Index) -> str:
     """A value spelt nearly like this; '' if there is none."""
-    near = values.near.get(key[:3], ()) if len(key) > 3 else ()
+    near = values.near.get(key[:3], ())[:MOST_NEAR] if len(key) > 3 else ()
     return next(iter(difflib.get_close_matches(key, near, n=1, cutoff=CLOSE)), "")

@@ -17,6 +17,7 @@ from helpers.schema import Schema
 LINKED_KEYS = 25  # foreign keys written at most
 INSTRUCTION = "Write one SQLite query that answers the question."
 SHOWN_NAME = re.compile(r"\w+\.\w+")
+CELL = re.compile(r"'[^']*'")
 EXAMPLE = Schema(
     db_id="example",
     tables=(
@@ -60,7 +61,8 @@ class View:
 
     def not_in(self, message: str) -> tuple[str, ...]:
         """The tables, or columns of tables that are there, that a linked message leaves out, by their own names."""
-        there = set(SHOWN_NAME.findall(message))
+        lines = message.splitlines()
+        there = set(SHOWN_NAME.findall(CELL.sub("", "\n".join(line for line in lines if line != lines[-1]))))
         tables = {shown.partition(".")[0] for shown in there}
         left_out = []
         for table in self.tables.tables:
@@ -173,6 +175,7 @@ def linked_message(
         order = linking.rank(question, names, found, chance)
     else:
         order = [(table, list(columns)) for table, columns in names.schema.columns().items()]
+    wanted = {*needed[1], *((table, "") for table in needed[0])} if needed else set()
     if chance and needed:
         keys = {
             (table.name.lower(), column.name.lower())
@@ -180,12 +183,12 @@ def linked_message(
             for column in table.columns
             if column.primary_key
         }
-        order = linking.thinned(order, {*needed[1], *((table, "") for table in needed[0])}, keys, chance)
-    order = linking.cut(order, most_columns, needed[1] if needed else ())
+        order = linking.thinned(order, wanted, keys, chance)
+    order = linking.cut(order, most_columns, wanted)
 
     def shown(place: linking.Place) -> str:
         texts = found.get(place) or (cells.lists.get(place, ())[: values.LIST_SHOWN] if "lists" in parts else ())
-        quoted = ", ".join("'" + text.replace("'", "''") + "'" for text in texts)
+        quoted = ", ".join("'" + " ".join(text.replace("'", "''").splitlines()) + "'" for text in texts)
         return f"{names.full(*place)} ({quoted})" if quoted else names.full(*place)
 
     lines = [f"{names.tables[table]}: {', '.join(shown((table, name)) for name in columns)}" for table, columns in order]

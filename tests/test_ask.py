@@ -20,8 +20,10 @@ from helpers import (
     runs,
     schema,
     terminal,
+    views,
 )
-from helpers.ask import Answer, Candidate
+from helpers.ask import Answer
+from helpers.choice import Candidate
 from helpers.runs import Run
 
 torch = pytest.importorskip("torch")
@@ -102,7 +104,7 @@ def assistant(trained):
 def written_instead(monkeypatch, *texts):
     """Let the model write these texts, the first with probability a half, each further one with half of that."""
     logs = [math.log(0.5 ** (place + 1)) for place in range(len(texts))]
-    monkeypatch.setattr(generation, "candidates", lambda *_, **__: list(zip(texts, logs, strict=True)))
+    monkeypatch.setattr(generation, "search", lambda *_, **__: [list(zip(texts, logs, strict=True))])
 
 
 def test_candidates_are_run_and_the_same_query_counts_once(assistant, concert_db, monkeypatch):
@@ -133,10 +135,10 @@ def test_when_nothing_runs_the_answer_says_what_is_missing(assistant, concert_db
 
 def test_beams_are_ordered_by_probability_and_the_first_of_one_is_the_greedy_answer(assistant):
     ids = prompts.prompt_ids(assistant.tokenizer, "Which singers are there?", "26 Jul 2024")
-    beams = generation.candidates(assistant.model, assistant.tokenizer, ids, count=4, max_new_tokens=12)
+    (beams,) = generation.search(assistant.model, assistant.tokenizer, [ids], count=4, max_new_tokens=12, batch_size=1)
     logs = [log for _, log in beams]
     assert len(beams) == 4 and logs == sorted(logs, reverse=True) and all(log < 0 for log in logs)
-    (single,) = generation.candidates(assistant.model, assistant.tokenizer, ids, count=1, max_new_tokens=12)
+    ((single,),) = generation.search(assistant.model, assistant.tokenizer, [ids], count=1, max_new_tokens=12, batch_size=1)
     greedy = generation.answer(assistant.model, assistant.tokenizer, [ids], max_new_tokens=12, batch_size=1)
     assert [single[0]] == greedy
     pieces = "".join(generation.pieces(assistant.model, assistant.tokenizer, ids, max_new_tokens=12))
@@ -155,7 +157,7 @@ def test_a_schema_too_wide_for_the_prompt_is_cut_and_said(assistant, tmp_path):
         tmp_path / "wide.sqlite",
         "CREATE TABLE people (name TEXT, age INT);" + "".join(f"CREATE TABLE t{n} ({columns});" for n in range(3)),
     )
-    ids, left_out = assistant.prompt("How old are the people?", schema.read(wide))
+    ids, left_out = assistant.prompt("How old are the people?", views.view(wide, assistant.settings))
     assert "people: name, age" in assistant.tokenizer.decode(ids)
     assert left_out and all(name.startswith("t") for name in left_out)
     assert len(ids) <= ask.ROOM

@@ -58,8 +58,8 @@ def test_one_optimiser_step_of_the_published_recipe_sees_eight_examples(plain_ma
 
 def test_an_automatic_micro_batch_leaves_the_effective_batch_to_the_accumulation(plain_machine):
     full = config.preset("full")
-    assert (full.per_device_train_batch_size, full.effective_batch) == (0, 64)
-    assert full.with_overrides({"per_device_train_batch_size": 2}, "this test").effective_batch == 128
+    assert (full.per_device_train_batch_size, full.effective_batch) == (0, 32)
+    assert full.with_overrides({"per_device_train_batch_size": 2}, "this test").effective_batch == 64
 
 
 @pytest.mark.parametrize(("gpu", "chosen"), [(T4, "seed"), (None, "cpu")])

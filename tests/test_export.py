@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from helpers import adapter, ask, download, evaluation, export, model_files, models, prompts, runs, scores
+from helpers import adapter, ask, download, evaluation, export, model_files, models, prompts, runs, scores, views
 from helpers.__main__ import main
 from helpers.config import preset
 from helpers.runs import Run
@@ -128,8 +128,9 @@ def test_a_gguf_file_and_its_modelfile_fit_each_other_and_the_training(smollm, c
     ids = torch.tensor([rendered])
     with torch.no_grad():
         assert (read(ids).logits - before.model(ids).logits).abs().max() < 0.1
-    messages = prompts.read_dev(smollm, smollm.config())[1][:2]
-    assert export.gguf_answers(smollm, file, messages)[1] == export.answers(before, messages)
+    messages, view = prompts.read_dev(smollm, smollm.config())[1][:2], views.example(smollm.config())
+    asked = [export.Asked(message, view) for message in messages]
+    assert export.gguf_answers(smollm, file, asked)[1] == export.answers(before, asked)
 
 
 def test_a_model_that_llama_cpp_does_not_know_is_refused_and_leaves_nothing(tiny, converter, tmp_path):

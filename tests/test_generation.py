@@ -2,7 +2,7 @@
 
 import pytest
 
-from helpers import environment, generation, memory, models, prompts, training
+from helpers import answers, environment, generation, memory, models, prompts, training, views
 from helpers.predictions import extract_sql
 from helpers.runs import Run
 
@@ -184,27 +184,35 @@ def run(tiny, tmp_path):
     return Run(tmp_path)
 
 
+def predict(model, tokenizer, settings, run, questions=QUESTIONS, *, base=False):
+    """Predictions for questions about an example database."""
+    about = [views.example(settings)] * len(questions)
+    return answers.predict(model, tokenizer, questions, settings, run, questions=questions, views=about, base=base)
+
+
 @pytest.mark.parametrize("base", [True, False])
 def test_predictions_once_made_are_not_made_again(tiny, smoke, run, base):
     model, tokenizer = tiny
-    made, seconds = generation.predict(model, tokenizer, QUESTIONS, smoke, run, base=base)
-    kept, as_before = generation.predict(None, tokenizer, QUESTIONS, smoke, run, base=base)  # without a model
+    made, seconds = predict(model, tokenizer, smoke, run, base=base)
+    kept, as_before = predict(None, tokenizer, smoke, run, base=base)  # without a model
     assert kept == made
     assert as_before == pytest.approx(seconds, abs=0.01)
 
 
 def test_predictions_are_the_sql_in_the_answers(tiny, smoke, run):
     model, tokenizer = tiny
-    made, _ = generation.predict(model, tokenizer, QUESTIONS, smoke, run, base=False)
-    answers = run.read_json("evaluation/tuned.json")["answers"]
-    assert answers == generation.answer(model, tokenizer, ids(tokenizer), max_new_tokens=12, batch_size=4)
-    assert made == [extract_sql(answer) for answer in answers]
+    made, _ = predict(model, tokenizer, smoke, run)
+    kept = run.read_json("evaluation/tuned.json")["answers"]
+    assert all(len(some) == 1 and some[0][1] == 0 for some in kept), "greedy: one answer each, of no known probability"
+    texts = [text for ((text, _),) in kept]
+    assert texts == generation.answer(model, tokenizer, ids(tokenizer), max_new_tokens=12, batch_size=4)
+    assert made == [extract_sql(answer) for answer in texts]
 
 
 def was_made_anew(tokenizer, settings, run, questions=QUESTIONS, *, base=False):
     """Whether `predict` asks the model, instead of taking the answers kept."""
     try:
-        generation.predict(None, tokenizer, questions, settings, run, base=base)
+        predict(None, tokenizer, settings, run, questions, base=base)
     except AttributeError:  # there is no model to ask
         return True
     return False
@@ -213,7 +221,7 @@ def was_made_anew(tokenizer, settings, run, questions=QUESTIONS, *, base=False):
 def test_another_adapter_makes_tuned_predictions_anew_and_leaves_the_bases(tiny, smoke, run):
     model, tokenizer = tiny
     for base in (True, False):
-        generation.predict(model, tokenizer, QUESTIONS, smoke, run, base=base)
+        predict(model, tokenizer, smoke, run, base=base)
     torch.nn.init.zeros_(next(weights for name, weights in model.named_parameters() if "lora_B" in name).data)
     model.save_pretrained(run / "adapter")
     assert was_made_anew(tokenizer, smoke, run, base=False)
@@ -231,12 +239,12 @@ def test_another_adapter_makes_tuned_predictions_anew_and_leaves_the_bases(tiny,
 )
 def test_settings_that_decide_the_answers_make_them_anew_and_others_do_not(tiny, smoke, run, change, anew):
     model, tokenizer = tiny
-    generation.predict(model, tokenizer, QUESTIONS, smoke, run, base=False)
+    predict(model, tokenizer, smoke, run)
     assert was_made_anew(tokenizer, smoke.with_overrides(change, "this test"), run) is anew
 
 
 @pytest.mark.parametrize("questions", [QUESTIONS[:-1], QUESTIONS[::-1], [*QUESTIONS[:-1], "And now?"]])
 def test_other_questions_make_predictions_anew(tiny, smoke, run, questions):
     model, tokenizer = tiny
-    generation.predict(model, tokenizer, QUESTIONS, smoke, run, base=False)
+    predict(model, tokenizer, smoke, run)
     assert was_made_anew(tokenizer, smoke, run, questions)

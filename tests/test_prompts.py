@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from helpers import config, models, prompts, schema, spider
 from helpers.model_files import ModelFiles, ModelNotFound
-from helpers.prompts import TemplateError, completion, draw, prompt_ids, training_row, user_message
+from helpers.prompts import TemplateError, draw, prompt_ids, training_row
 from helpers.runs import Run
+from helpers.schema import folded
+from helpers.views import user_message
 
 pytest.importorskip("transformers")
 
@@ -212,7 +214,7 @@ def test_a_question_alone_leaves_the_tables_to_be_guessed(tables):
     ],
 )
 def test_a_completion_folds_white_space_outside_of_quotes(query, written):
-    assert completion(query) == written
+    assert folded(query) == written
 
 
 # Queries that answer with what stands in their quotes, laid out as people lay them out.
@@ -242,13 +244,13 @@ def test_a_completion_answers_as_its_query_does(query):
             cursor = connection.execute(sql)
             return [column[0] for column in cursor.description], cursor.fetchall()
 
-        assert answer(completion(query)) == answer(query.rstrip("; \n"))
+        assert answer(folded(query)) == answer(query.rstrip("; \n"))
 
 
 @settings(max_examples=100, deadline=None)
 @given(queries())
 def test_a_completion_of_a_completion_is_itself(query):
-    assert completion(completion(query)) == completion(query)
+    assert folded(folded(query)) == folded(query)
 
 
 # Drawing
@@ -327,4 +329,4 @@ def test_every_gold_query_of_spiders_dev_survives_as_a_completion(spider_dir):
 
     for one in spider.load_folder(spider_dir).dev:
         before = sqlglot.parse_one(one.query.rstrip("; "), dialect="sqlite")
-        assert sqlglot.parse_one(completion(one.query), dialect="sqlite") == before, one.query
+        assert sqlglot.parse_one(folded(one.query), dialect="sqlite") == before, one.query

@@ -186,7 +186,7 @@ def test_a_schema_in_spiders_form_is_read_back(read):
     again = schema.from_spider(found.as_spider())
     assert (again.db_id, names(again), again.foreign_keys) == (found.db_id, names(found), found.foreign_keys)
     assert again.as_spider() | {"column_types": None} == found.as_spider() | {"column_types": None}
-    assert again.tables[0].columns[0] == Column(name="singer_id", type="number", primary_key=True)
+    assert again.tables[0].columns[0] == Column(name="singer_id", type="number", primary_key=True, label="singer id")
 
 
 def test_a_schema_in_spiders_form_may_have_keys_of_several_columns_and_keys_that_the_file_lacks(read):
