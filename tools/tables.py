@@ -16,6 +16,8 @@ from helpers.runs import OUTPUTS, write_text
 
 RESULTS = ROOT / "results"
 GPU_RUN, CPU_RUN = "h200-llama-1b-seed", "cpu-sample"  # whose times the notebooks show
+LADDERS = ("h200-smollm2-linked", "h200-smollm2-held-out")  # on dev, and on train databases
+TRIED = ("r", "lora_alpha", "learning_rate", "train_variants", "num_train_epochs", "precision", "prompt_parts", "readable_names")
 QUICKSTART = "00_quickstart.ipynb"
 
 
@@ -27,10 +29,10 @@ def records() -> dict[str, dict]:
 def scores() -> str:
     """README: EX before and after training, a row a run that was judged."""
     head = (
-        "| preset and model | data | dev questions | EX before | EX after (95 %) | on copies too | EM after "
+        "| preset and model | prompt | data | dev questions | EX before | EX after (95 %) | on copies too | EM after "
         "| paired difference (95 %) | machine | record |"
     )
-    lines = [head, "|---|---|---|---|---|---|---|---|---|---|"]
+    lines = [head, "|---|---|---|---|---|---|---|---|---|---|---|"]
     for name, record in records().items():
         if "random" in record["model_name"]:
             continue  # random weights: for time and memory only
@@ -38,6 +40,7 @@ def scores() -> str:
         tuned, paired, seen = judged["tuned"], judged["difference"], judged["seen_databases"]
         cells = (
             f"`{record['preset']}`, {record['model_name'].split('/')[-1]}",
+            record["prompt_style"],
             f"{record['data_name']}{'*' if record['data_note'] else ''}",
             f"{judged['questions']:,}{f', {seen} on seen databases' if seen else ''}",
             f"{judged['base']['ex']:.1f}",
@@ -47,6 +50,45 @@ def scores() -> str:
             f"{paired['difference']:+.1f} ({paired['low']:+.1f} to {paired['high']:+.1f})",
             record["gpu"] or f"{record['cpu_cores']} CPU cores",
             f"[{name}](results/{name}/record.json)",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def ladder() -> str:
+    """README: what each means of finding and choosing an answer adds, on dev and on held-out train databases."""
+    dev, held = (json.loads((RESULTS / name / "ladder.json").read_text(encoding="utf-8")) for name in LADDERS)
+    lines = [
+        f"| answers | EX on dev, {dev['rungs'][0]['questions']:,} questions (95 %) | on copies too | EM | EX on "
+        f"{held['rungs'][0]['questions']:,} questions about train databases held out (95 %) |",
+        "|---|---|---|---|---|",
+    ]
+    for one, other in zip(dev["rungs"], held["rungs"], strict=True):
+        cells = (
+            one["rung"],
+            f"**{one['ex']:.1f}** ({one['ex_low']:.1f}-{one['ex_high']:.1f})",
+            f"{one['ex_on_copies']:.1f}",
+            f"{one['em']:.1f}",
+            f"{other['ex']:.1f} ({other['ex_low']:.1f}-{other['ex_high']:.1f})",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    possible, elsewhere = dev["any_candidate_right"], held["any_candidate_right"]
+    return "\n".join([*lines, f"| (any of the {dev['candidates']} right) | {possible:.1f} | | | {elsewhere:.1f} |"])
+
+
+def ledger() -> str:
+    """README: trials on train databases held out from training, by which settings are chosen."""
+    lines = ["| settings that differ | steps | questions | EX (95 %) | record |", "|---|---|---|---|---|"]
+    for file in sorted((RESULTS / "ledger").glob("*/record.json")):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        given = ", ".join(f"{name}={record['overrides'][name]}" for name in TRIED if name in record["overrides"])
+        name, tuned = file.parent.name, record["evaluation"]["tuned"]
+        cells = (
+            given,
+            f"{record['train']['steps']:,}",
+            f"{tuned['questions']:,}",
+            f"{tuned['ex']:.1f} ({tuned['ex_low']:.1f}-{tuned['ex_high']:.1f})",
+            f"[{name}](results/ledger/{name}/record.json)",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -172,7 +214,15 @@ def fill(text: str, name: str, table: str) -> str:
 def pages() -> dict[Path, str]:
     """Each file that holds tables, as it should be."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name, table in (("scores", scores), ("judge", judge), ("speed", speed), ("benchmark", benchmark), ("own", own_data)):
+    for name, table in (
+        ("scores", scores),
+        ("judge", judge),
+        ("speed", speed),
+        ("benchmark", benchmark),
+        ("own", own_data),
+        ("ladder", ladder),
+        ("ledger", ledger),
+    ):
         readme = fill(readme, name, table())
     made = {ROOT / "README.md": readme}
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):

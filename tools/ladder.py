@@ -1,0 +1,128 @@
+"""What each step from an answer to the chosen SQL is worth: python -m tools.ladder RUN.
+
+Asks the tuned model of a run the same dev questions by one more means a rung, from plain greedy answers to candidates that are
+weighed and run, judges each on the database and its altered copies, and writes evaluation/ladder.json into the run. The model,
+its training and the prompts stay the same throughout.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from helpers import answers, channel, environment, evaluation, generation, models, neighbours, prompts, runs, scores
+from helpers.channel import Answers
+from helpers.evaluation import Verdict
+from helpers.views import View
+
+FILE = "evaluation/ladder.json"
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What is asked and judged.
+
+    Attributes:
+        golds: (gold SQL, db_id) a question.
+        databases: with their altered copies.
+    """
+
+    golds: list[tuple[str, str]]
+    views: list[View]
+    databases: dict[str, Path]
+    tables: dict[str, Any]
+
+    def verdicts(self, sql: Sequence[str]) -> list[Verdict]:
+        """Of one prediction a question, on the database and its copies."""
+        return evaluation.judge_all(self.golds, sql, self.databases, self.tables, progress="judging")
+
+
+def scored(strict: Sequence[Verdict]) -> dict[str, float]:
+    """EX in per cent with its interval, EX on altered copies too, and EM."""
+    alone = evaluation.alone(strict)
+    right, count = sum(one.exec for one in alone), len(alone)
+    low, high = scores.wilson_interval(right, count)
+    return {
+        "questions": count,
+        "ex": round(100 * right / count, 2),
+        "ex_low": round(100 * low, 2),
+        "ex_high": round(100 * high, 2),
+        "ex_on_copies": round(100 * sum(one.exec for one in strict) / count, 2),
+        "em": round(100 * sum(one.exact for one in alone) / count, 2),
+    }
+
+
+def steps(run: runs.Run, asked: Questions, messages: Sequence[str], texts: Sequence[str]) -> Iterator[tuple[str, Answers, float]]:
+    """Each rung's name, its answers (several where they are still to be run), and the seconds that they took in all."""
+    settings = models.to_answer(run.config())
+    model, tokenizer = models.load_trained(settings, run / "adapter")
+    channel.attach(model, run, settings)
+    ids = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
+    checkers = answers.checkers(model, tokenizer, asked.views, settings)
+
+    def searched(**options: Any) -> tuple[Answers, float]:
+        begin = time.perf_counter()
+        limits = {"max_new_tokens": settings.max_new_tokens, "batch_size": settings.per_device_eval_batch_size}
+        return generation.search(model, tokenizer, ids, **limits, **options), time.perf_counter() - begin
+
+    yield "greedy", *searched()
+    yield "and only names that the schema has", *searched(checkers=checkers)
+    beams, took = searched(checkers=checkers, count=settings.candidates)
+    yield f"{settings.candidates} beams, the first of them", first(beams), took
+    yield "the first that gives rows", beams, took
+    if settings.question_weight:
+        begin = time.perf_counter()
+        weighed = channel.weigh(model, tokenizer, beams, texts, settings)
+        took += time.perf_counter() - begin
+        yield "the one that explains the question best", first(weighed), took
+        yield "the best explaining that gives rows", weighed, took
+
+
+def first(found: Answers) -> Answers:
+    """The first answer to each question alone."""
+    return [some[:1] for some in found]
+
+
+def any_right(beams: Answers, asked: Questions) -> float:
+    """Per cent of the questions with a right one among the candidates: what a better choice could reach."""
+    pairs = [(number, asked.views[number].sql(text)) for number, some in enumerate(beams) for text, _ in some]
+    golds = [asked.golds[number] for number, _ in pairs]
+    alone = {db_id: asked.views[at].database for at, (_, db_id) in enumerate(asked.golds)}
+    verdicts = evaluation.judge_all(golds, [sql for _, sql in pairs], alone, asked.tables, progress="all candidates")
+    right = {number for (number, _), verdict in zip(pairs, verdicts, strict=True) if verdict.exec}
+    return round(100 * len(right) / len(asked.golds), 2)
+
+
+def climb(run: runs.Run) -> dict[str, Any]:
+    """All rungs of a run with their scores and seconds."""
+    settings = run.config()
+    dataset = prompts.load_dataset(run, settings)
+    examples, messages = prompts.read_dev(run, settings)
+    asked = Questions(
+        golds=[(one.query, one.db_id) for one in examples],
+        views=prompts.views_of(examples, dataset, settings),
+        databases=neighbours.cached({one.db_id: dataset.databases[one.db_id] for one in examples}),
+        tables=dataset.tables,
+    )
+    rungs, possible = [], None
+    for name, found, seconds in steps(run, asked, messages, [one.question for one in examples]):
+        begin = time.perf_counter()
+        sql = answers.chosen(found, asked.views, settings, progress=name)
+        seconds += time.perf_counter() - begin
+        rungs.append({"rung": name, **scored(asked.verdicts(sql)), "seconds": round(seconds, 1)})
+        print(rungs[-1], flush=True)
+        if possible is None and any(len(some) > 1 for some in found):
+            possible = any_right(found, asked)
+    return {"candidates": settings.candidates, "any_candidate_right": possible, "rungs": rungs, **runs.machine()}
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m tools.ladder RUN")
+    run = runs.Run(environment.resolve(sys.argv[1]))
+    run.require("evaluate", "the ladder")
+    run.write_json(FILE, climb(run))
