@@ -234,7 +234,7 @@ def read_file(database: Path, size: int, changed: int) -> Schema:
             names = [name for (name,) in connection.execute(query)]
             tables = tuple(read_table(connection, name) for name in names)
             keys = tuple(key for table in tables for key in read_keys(connection, table, tables))
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the second where SQLite complains of a name that is no UTF-8
         raise BadDatabase(f"{database} cannot be read as an SQLite database: {error}") from error
     if not tables:
         raise BadDatabase(f"{database} has no table")

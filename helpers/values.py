@@ -107,7 +107,7 @@ def columns_of_texts(database: Path, tables: Schema) -> Iterator[tuple[Place, li
                 )
                 try:
                     texts = [text for (text,) in connection.execute(query) if text.strip()]
-                except sqlite3.Error:  # a damaged page, or the time is up: the prompt goes without these values
+                except (sqlite3.Error, UnicodeDecodeError):  # a damaged page, or the time is up: the prompt does without
                     continue
                 yield (table.name.lower(), column.name.lower()), texts
 
