@@ -63,6 +63,9 @@ class RunConfig:
     train_variants: int = setting(
         1, "data", "linked prompts made of each training example, all but one of them shaken", unit="prompts", low=1
     )
+    renamed: float = setting(
+        0.0, "data", "share of the shaken prompts with other names for tables and columns, in question and answer too", low=0
+    )
     held_out_databases: int = setting(
         0, "data", "train databases kept from training and judged in place of dev, to choose settings by", low=0
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from helpers import spider, target
+from helpers import augment, spider, target
 from helpers.config import RunConfig
 from helpers.progress import tqdm
 from helpers.runs import OtherConfiguration, Run
@@ -92,21 +92,23 @@ def write_data(
     """
     seen = views(dataset, settings)
     chance = random.Random(settings.seed)
+    trained_on = sorted({example.db_id for example in dataset.train})
+    pool = augment.pool(seen(db_id).names for db_id in trained_on) if settings.renamed else None
     kept, dropped, train, unsaid = [], [], [], 0
     for example in tqdm(draw(dataset.train, settings.train_examples, settings.seed), desc="training rows", unit="example"):
         view = seen(example.db_id)
         try:
-            completion = view.completion(example.query)
+            pairs = view.training_pairs(example.question, example.query, chance, pool)
         except target.Outside:
             unsaid += 1
             continue
-        for message in view.training_messages(example.question, example.query, chance):
+        for question, message, completion in pairs:
             row = training_row(tokenizer, message, completion, settings.date_string)
             if len(row.input_ids) > settings.max_seq_length:
                 dropped.append((example, row))
                 continue
             kept.append((example, row))
-            train.append(asdict(example) | {"message": message, "completion": completion})
+            train.append(asdict(example) | {"question": question, "message": message, "completion": completion})
     if not kept:
         raise ValueError(
             f"All {len(dropped):,} training examples are longer than max_seq_length={settings.max_seq_length}: raise it"

@@ -7,8 +7,10 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from helpers import linking, names, schema, target, values
+from helpers import augment, linking, names, schema, target, values
+from helpers.augment import Pool
 from helpers.config import RunConfig
 from helpers.names import Names
 from helpers.predictions import extract_sql
@@ -26,6 +28,14 @@ EXAMPLE = Schema(
     ),
     foreign_keys=(schema.ForeignKey(table="concert", column="held_by", to_table="singer", to_column="singer_id"),),
 )
+
+
+class TrainingPair(NamedTuple):
+    """A question, perhaps with names replaced, the message about it, and what the model shall write."""
+
+    question: str
+    message: str
+    completion: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,18 +83,30 @@ class View:
             left_out += [f"{table.name}.{name}" for name in columns if self.names.full(table.name, name) not in there]
         return tuple(left_out)
 
-    def training_messages(self, question: str, sql: str, chance: random.Random) -> list[str]:
-        """The messages to learn from: the one that is also asked, then `train_variants` - 1 that are shaken."""
-        first = self.message(question)
+    def training_pairs(self, question: str, sql: str, chance: random.Random, names: Pool | None = None) -> list[TrainingPair]:
+        """What to learn from one example: the message that is also asked, then `train_variants` - 1 that are shaken.
+
+        Args:
+            names: what a share of the shaken ones (`renamed`) takes other names from.
+
+        Raises:
+            target.Outside: the target form cannot say the SQL.
+        """
         if not self.linked:
-            return [first]
+            return [TrainingPair(question, self.message(question), schema.folded(sql))]
         needed = target.needed(sql, self.names)
-        asked = (question, self.names, self.cells, self.settings.prompt_parts)
-        first = linked_message(*asked, needed=needed)
-        return [
-            first,
-            *(linked_message(*asked, needed=needed, chance=chance) for _ in range(self.settings.train_variants - 1)),
-        ]
+
+        def pair(question: str, named: Names, chance: random.Random | None) -> TrainingPair:
+            message = linked_message(question, named, self.cells, self.settings.prompt_parts, needed=needed, chance=chance)
+            return TrainingPair(question, message, target.to_target(sql, named))
+
+        pairs = [pair(question, self.names, None)]
+        for _ in range(self.settings.train_variants - 1):
+            if names and chance.random() < self.settings.renamed:
+                pairs.append(pair(*augment.rename(question, self.names, needed, names, chance), chance))
+            else:
+                pairs.append(pair(question, self.names, chance))
+        return pairs
 
     def completion(self, sql: str) -> str:
         """Gold SQL as the model shall write it.

@@ -32,6 +32,10 @@ def pets(tmp_path_factory):
     return make_database(tmp_path_factory.mktemp("views") / "pets.sqlite", PETS)
 
 
+def messages_of(view, *given):
+    return [pair.message for pair in view.training_pairs(*given)]
+
+
 def linked(database, tables=None, **changes):
     return views.view(database, preset("full").with_overrides(changes, "this test"), tables)
 
@@ -96,7 +100,7 @@ def test_other_styles_know_nothing_of_links(pets):
     ]
     part = dataclasses.replace(view.tables, tables=view.tables.tables[1:2])
     assert "Student" not in view.message("How many?", tables=part)
-    assert view.training_messages("How many?", "SELECT 1", random.Random(0)) == [view.message("How many?")]
+    assert messages_of(view, "How many?", "SELECT 1", random.Random(0)) == [view.message("How many?")]
 
 
 def test_what_a_message_leaves_out_is_said(pets):
@@ -128,10 +132,10 @@ GOLD = "SELECT T2.weight FROM Has_Pet AS T1 JOIN Pets AS T2 ON T1.PetID = T2.Pet
 
 def test_training_messages_differ_and_lack_nothing_that_gold_needs(pets):
     view = linked(pets, train_variants=8)
-    messages = view.training_messages(QUESTION, GOLD, random.Random(1))
+    messages = messages_of(view, QUESTION, GOLD, random.Random(1))
     assert messages[0] == view.message(QUESTION)
     assert len(messages) == 8 and len(set(messages)) > 4
-    assert messages == view.training_messages(QUESTION, GOLD, random.Random(1))
+    assert messages == messages_of(view, QUESTION, GOLD, random.Random(1))
     needed = {"student.student_id", "student.age", "has_pet.student_id", "has_pet.pet_id", "pets.pet_id", "pets.weight"}
     for message in messages:
         shown = {name.strip() for line in message.splitlines()[2:-2] for name in line.partition(":")[2].split(",")}
@@ -148,25 +152,23 @@ def wide(tmp_path):
 def test_a_column_that_gold_needs_is_there_even_in_a_wide_schema(tmp_path):
     view = linked(wide(tmp_path), train_variants=5)
     assert "zebra" not in view.message("Any price?")
-    messages = view.training_messages("Any price?", "SELECT x FROM zebra", random.Random(0))
+    messages = messages_of(view, "Any price?", "SELECT x FROM zebra", random.Random(0))
     assert all("zebra: " in message and "zebra.x" in message for message in messages)
 
 
 def test_a_table_that_gold_only_counts_is_there_even_in_a_wide_schema(tmp_path):
-    messages = linked(wide(tmp_path)).training_messages("Any price?", "SELECT count(*) FROM zebra", random.Random(0))
+    messages = messages_of(linked(wide(tmp_path)), "Any price?", "SELECT count(*) FROM zebra", random.Random(0))
     assert all("\nzebra: " in message for message in messages)
 
 
 def test_no_table_stands_without_columns(tmp_path):
     view = linked(make_database(tmp_path / "t.sqlite", "CREATE TABLE t (a INT, b INT)"), train_variants=40)
-    assert not any(
-        "t: \n" in message for message in view.training_messages("How many?", "SELECT count(*) FROM t", random.Random(0))
-    )
+    assert not any("t: \n" in message for message in messages_of(view, "How many?", "SELECT count(*) FROM t", random.Random(0)))
 
 
 def test_gold_outside_of_the_target_form_is_refused(pets):
     with pytest.raises(target.Outside):
-        linked(pets).training_messages(QUESTION, "SELECT nothing FROM nowhere", random.Random(0))
+        messages_of(linked(pets), QUESTION, "SELECT nothing FROM nowhere", random.Random(0))
 
 
 # Answers

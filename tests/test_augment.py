@@ -1,0 +1,83 @@
+"""Training examples under other names: what may be renamed, and that question, schema and answer stay one."""
+
+import random
+
+import pytest
+from conftest import make_database
+
+from helpers import augment, names, schema, spider, target
+from helpers.augment import Pool, pool, rename
+
+SCRIPT = """
+CREATE TABLE singer (singer_id INT PRIMARY KEY, name TEXT, country TEXT, net_worth REAL);
+CREATE TABLE concert (concert_id INT PRIMARY KEY, venue TEXT, singer_id INT REFERENCES singer(singer_id));
+"""
+SOURCE = Pool(tables=("harbour", "orchards"), columns=("tonnage", "ripe month", "berths"))
+
+
+@pytest.fixture
+def named(tmp_path):
+    return names.name(schema.read(make_database(tmp_path / "concerts.sqlite", SCRIPT)))
+
+
+def tries(question, sql, named, count=200):
+    needed = target.needed(sql, named)
+    for seed in range(count):
+        asked, other = rename(question, named, needed, SOURCE, random.Random(seed))
+        yield asked, other, target.to_target(sql, other)
+
+
+def test_a_column_that_the_question_names_once_changes_in_question_and_answer_alike(named):
+    sql = "SELECT max(net_worth) FROM singer"
+    found = {(asked, answer) for asked, _, answer in tries("What is the highest net worth?", sql, named)}
+    assert ("What is the highest tonnage?", "SELECT MAX(singer.tonnage) FROM singer") in found
+    assert all(("net worth" in asked) == ("net_worth" in answer) for asked, answer in found)
+
+
+def test_the_answer_stays_the_same_query(named):
+    sql = "SELECT T1.country FROM singer AS T1 JOIN concert AS T2 ON T1.singer_id = T2.singer_id WHERE T2.venue = 'Hall'"
+    plain = target.to_sql(target.to_target(sql, named), named)
+    for _, other, answer in tries("Which country has a venue Hall?", sql, named):
+        assert target.to_sql(answer, other) == plain
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Which country is it, the country of the singer?",  # twice
+        "Which nations are there?",  # not literally
+        "Which Country is there?",  # perhaps a value
+    ],
+)
+def test_what_the_answer_needs_stays_where_the_question_has_it_otherwise(named, question):
+    for asked, _, answer in tries(question, "SELECT country FROM singer", named):
+        assert ".country" in answer and (asked == question or "singer" in question)
+
+
+def test_a_plural_stays_one(named):
+    found = {asked for asked, _, _ in tries("How many singers are there?", "SELECT count(*) FROM singer", named)}
+    assert found == {"How many singers are there?", "How many harbours are there?", "How many orchards are there?"}
+
+
+def test_new_names_share_no_word_with_the_question(named):
+    for asked, other, _ in tries("What is the tonnage of all berths?", "SELECT sum(net_worth) FROM singer", named):
+        assert asked == "What is the tonnage of all berths?"
+        assert not {"tonnage", "berths"} & set(other.labels.values())
+
+
+def test_a_pool_has_short_names_that_say_something(named):
+    assert pool([named]) == Pool(tables=("concert", "singer"), columns=("country", "net worth", "venue"))
+
+
+@pytest.mark.spider
+def test_renamed_gold_goes_back_to_the_same_query(spider_dir):
+    data = spider.load(str(spider_dir))
+    seen = {db_id: names.name(data.schema_of(db_id)) for db_id in {example.db_id for example in data.dev}}
+    drawn, chance, changed = augment.pool(seen.values()), random.Random(0), 0
+    for example in data.dev:
+        own = seen[example.db_id]
+        asked, other = rename(example.question, own, target.needed(example.query, own), drawn, chance)
+        plain = target.to_sql(target.to_target(example.query, own), own)
+        assert target.to_sql(target.to_target(example.query, other), other) == plain
+        changed += asked != example.question
+    assert changed > 100
