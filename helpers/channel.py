@@ -48,7 +48,7 @@ def learn(run: runs.Run, tokenizer: Any, settings: RunConfig) -> Outcome | None:
 def rows(run: runs.Run, tokenizer: Any, settings: RunConfig) -> list[Row]:
     """Each training example once, the SQL as prompt and the question as completion."""
     pairs = dict.fromkeys((one["completion"], one["question"]) for one in run.read_jsonl("data/train.jsonl"))
-    made = (prompts.training_row(tokenizer, sql, question, settings.date_string) for sql, question in pairs)
+    made = prompts.training_rows(tokenizer, list(pairs), settings.date_string)
     return [row for row in made if len(row.input_ids) <= settings.max_seq_length]
 
 

@@ -27,13 +27,15 @@ def prompt_ids(tokenizer: Any, message: str, date_string: str) -> list[int]:
 
     `date_string` goes to the template: Llama 3.2's writes today's date otherwise, and every day another prompt.
     """
-    return render(tokenizer, [{"role": "user", "content": message}], date_string, add_generation_prompt=True)
+    return rendered(tokenizer, [[{"role": "user", "content": message}]], date_string, add_generation_prompt=True)[0]
 
 
-def render(tokenizer: Any, messages: list[dict], date_string: str, **options: Any) -> list[int]:
-    """Token ids of a conversation by the tokenizer's own chat template."""
-    text = tokenizer.apply_chat_template(messages, tokenize=False, date_string=date_string, **options)
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+def rendered(tokenizer: Any, conversations: Sequence[list[dict]], date_string: str, **options: Any) -> list[list[int]]:
+    """Token ids of conversations by the tokenizer's own chat template."""
+    texts = [
+        tokenizer.apply_chat_template(messages, tokenize=False, date_string=date_string, **options) for messages in conversations
+    ]
+    return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +65,24 @@ def training_row(tokenizer: Any, message: str, sql: str, date_string: str) -> Ro
     Raises:
         TemplateError: the prompt alone is not the beginning of the whole, so a mask by its length would be wrong.
     """
-    prompt = prompt_ids(tokenizer, message, date_string)
-    turns = [{"role": "user", "content": message}, {"role": "assistant", "content": sql}]
-    whole = render(tokenizer, turns, date_string)
+    return training_rows(tokenizer, [(message, sql)], date_string)[0]
+
+
+def training_rows(tokenizer: Any, pairs: Sequence[tuple[str, str]], date_string: str) -> list[Row]:
+    """`training_row` for many pairs of a message and what is to be written, tokenised together: several times as fast.
+
+    Raises: as `training_row`.
+    """
+    asked = [[{"role": "user", "content": message}] for message, _ in pairs]
+    told = [[*turns, {"role": "assistant", "content": sql}] for turns, (_, sql) in zip(asked, pairs, strict=True)]
+    if not pairs:
+        return []
+    prompts = rendered(tokenizer, asked, date_string, add_generation_prompt=True)
+    return [as_row(tokenizer, *one) for one in zip(prompts, rendered(tokenizer, told, date_string), strict=True)]
+
+
+def as_row(tokenizer: Any, prompt: list[int], whole: list[int]) -> Row:
+    """The row of a rendered prompt, and of the same with its completion."""
     if whole[: len(prompt)] != prompt:
         raise TemplateError(
             "This tokenizer's chat template renders a prompt otherwise alone than before its completion, "
@@ -94,21 +111,23 @@ def write_data(
     chance = random.Random(settings.seed)
     trained_on = sorted({example.db_id for example in dataset.train})
     pool = augment.pool(seen(db_id).names for db_id in trained_on) if settings.renamed else None
-    kept, dropped, train, unsaid = [], [], [], 0
+    pairs, unsaid = [], 0
     for example in tqdm(draw(dataset.train, settings.train_examples, settings.seed), desc="training rows", unit="example"):
         view = seen(example.db_id)
         try:
-            pairs = view.training_pairs(example.question, example.query, chance, pool)
+            made = view.training_pairs(example.question, example.query, chance, pool)
         except target.Outside:
             unsaid += 1
             continue
-        for question, message, completion in pairs:
-            row = training_row(tokenizer, message, completion, settings.date_string)
-            if len(row.input_ids) > settings.max_seq_length:
-                dropped.append((example, row))
-                continue
-            kept.append((example, row))
-            train.append(asdict(example) | {"question": question, "message": message, "completion": completion})
+        pairs += [(example, pair) for pair in made]
+    rows = training_rows(tokenizer, [(pair.message, pair.completion) for _, pair in pairs], settings.date_string)
+    kept, dropped, train = [], [], []
+    for (example, pair), row in zip(pairs, rows, strict=True):
+        if len(row.input_ids) > settings.max_seq_length:
+            dropped.append((example, row))
+            continue
+        kept.append((example, row))
+        train.append(asdict(example) | pair._asdict())
     if not kept:
         raise ValueError(
             f"All {len(dropped):,} training examples are longer than max_seq_length={settings.max_seq_length}: raise it"
@@ -155,7 +174,7 @@ def load_dataset(run: Run, settings: RunConfig) -> DataSet:
 def read_training_rows(run: Run, tokenizer: Any, settings: RunConfig) -> list[Row]:
     """The tokenised examples of the run's data/train.jsonl."""
     examples = run.read_jsonl("data/train.jsonl")
-    return [training_row(tokenizer, one["message"], one["completion"], settings.date_string) for one in examples]
+    return training_rows(tokenizer, [(one["message"], one["completion"]) for one in examples], settings.date_string)
 
 
 def read_dev(run: Run, settings: RunConfig) -> tuple[list[Example], list[str]]:
