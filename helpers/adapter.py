@@ -12,6 +12,16 @@ from helpers.config import RunConfig
 from helpers.training import Outcome
 
 COURSE = "course.json"
+# What a model of each prompt style knows, and how it is asked.
+FORMS = {
+    "schema": ("from names of tables and columns alone", "a line a table, then the question."),
+    "question_only": ("without knowing any table", "the question alone."),
+    "linked": (
+        "from names of tables and columns and from cells that the question speaks of",
+        "the question, the tables by what\nthey have to do with it, and the question again. What it writes has readable "
+        "names and no ON:\n`python -m helpers ask` makes such messages, and turns such answers into SQL that runs.",
+    ),
+}
 LLAMA_LICENCE = """\
 - Built with Llama. Llama 3.2 is licensed under the Llama 3.2 Community License, Copyright © Meta Platforms, Inc. All Rights
   Reserved. Whoever passes this adapter on passes that licence on with it, and gives it a name that begins with “Llama”."""
@@ -80,6 +90,7 @@ def model_card(settings: RunConfig, record: dict[str, Any], kind: str = "adapter
         )
         if applies
     ]
+    known, form = FORMS[settings.prompt_style]
     return f"""\
 ---
 {library}
@@ -97,11 +108,11 @@ tags: [text-to-sql, {tag}]
 - Loss: {trained["first_loss"]:.2f} at the first step, {trained["final_loss"]:.2f} over the last ten.
 - {scores_line(record)}
 - Limits: it can be wrong. A query that runs is not yet one that answers the question; run what it writes read-only. It writes
-  SQLite's SQL, for questions in English, from names of tables and columns alone.
+  SQLite's SQL, for questions in English, {known}.
 
 ## How to ask it
 
-It was trained on one user message of this form, without a system message: a line a table, then the question.
+It was trained on one user message of this form, without a system message: {form}
 
 ```
 {example_message(settings)}

@@ -149,16 +149,18 @@ class Assistant:
             raise ValueError("There is no question")
         room = min(max(self.settings.max_seq_length, ROOM), generation.context(self.model) - self.answer_tokens)
 
-        def ids(**limits: Any) -> list[int]:
-            return prompts.prompt_ids(self.tokenizer, view.message(question, **limits), self.settings.date_string)
+        def ids(message: str) -> list[int]:
+            return prompts.prompt_ids(self.tokenizer, message, self.settings.date_string)
 
         if not view.linked:
-            kept, left_out = linking.fit(question, view.tables, lambda part: len(ids(tables=part)) <= room)
-            return ids(tables=kept), left_out
+            kept, left_out = linking.fit(
+                question, view.tables, lambda part: len(ids(view.message(question, tables=part))) <= room
+            )
+            return ids(view.message(question, tables=kept)), left_out
         for most in NARROWER:
-            tokens = ids(most_columns=most)
-            if len(tokens) <= room:
-                return tokens, view.not_in(view.message(question, most_columns=most))
+            message = view.message(question, most_columns=most)
+            if len(tokens := ids(message)) <= room:
+                return tokens, view.not_in(message)
         raise linking.DoesNotFit("The question is too long for the model's prompt: hardly a column fits beside it. Ask shorter")
 
     @property

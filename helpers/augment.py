@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from helpers.linking import pieces, stem
+from helpers.linking import pieces, words
 from helpers.names import Names, identifier, unlike, usable
 
 NEEDED, UNNEEDED, TABLE = 0.5, 0.25, 0.4  # of columns in the answer that the question names once; of other columns; of tables
@@ -33,13 +33,13 @@ def pool(many: Iterable[Names]) -> Pool:
     tables, columns = set(), set()
     for names in many:
         for (_, column), label in names.labels.items():
-            words = pieces(label)
+            parts = pieces(label)
             if (
-                1 <= len(words) <= MOST_WORDS
-                and all(word.isalpha() and len(word) > 2 for word in words)
+                1 <= len(parts) <= MOST_WORDS
+                and all(word.isalpha() and len(word) > 2 for word in parts)
                 and label not in TOO_PLAIN
             ):
-                (columns if column else tables).add(" ".join(words))
+                (columns if column else tables).add(" ".join(parts))
     return Pool(tables=tuple(sorted(tables)), columns=tuple(sorted(columns)))
 
 
@@ -58,8 +58,8 @@ def rename(
     Args:
         needed: tables and columns of the gold answer, by own names in lower case.
     """
-    labels, said = dict(names.labels), {stem(word) for word in pieces(question)}
-    taken = {stem(word) for label in labels.values() for word in pieces(label)}
+    labels, said = dict(names.labels), words(question)
+    taken = {word for label in labels.values() for word in words(label)}
     changed: set[tuple[str, str]] = set()
     for place, label in names.labels.items():
         is_needed = place in needed[1] if place[1] else place[0] in needed[0]
@@ -67,26 +67,26 @@ def rename(
         if label in TOO_PLAIN or chance.random() >= share:
             continue
         new = chance.choice(source.columns if place[1] else source.tables)
-        words = {stem(word) for word in pieces(new)}
-        if words & (said | taken):
+        new_words = words(new)
+        if new_words & (said | taken):
             continue
-        if not is_needed and not {stem(word) for word in pieces(label)} & said:
-            pass
-        elif is_needed and is_alone(label, place, names, needed) and len(phrase(label).findall(question)) == 1:
+        if is_needed:
+            if not is_alone(label, place, names, needed) or len(phrase(label).findall(question)) != 1:
+                continue
             question = phrase(label).sub(lambda found, new=new: plural_as(new, found), question)
-        else:
+        elif words(label) & said:
             continue
         labels[place] = new
         changed.add(place)
-        taken |= words
+        taken |= new_words
     return question, renamed(names, labels, changed)
 
 
 def phrase(label: str) -> re.Pattern:
     """A name where a text has it, alone or in the plural (group 1); not with a capital, where it may be a value's."""
-    words = pieces(label)
-    words[-1] = words[-1].removesuffix("s") if len(words[-1]) > 3 else words[-1]
-    return re.compile(r"\b" + r"[ _]".join(map(re.escape, words)) + r"(e?s)?\b")
+    parts = pieces(label)
+    parts[-1] = parts[-1].removesuffix("s") if len(parts[-1]) > 3 else parts[-1]
+    return re.compile(r"\b" + r"[ _]".join(map(re.escape, parts)) + r"(e?s)?\b")
 
 
 def plural_as(new: str, found: re.Match) -> str:
@@ -99,9 +99,8 @@ def is_alone(
     label: str, place: tuple[str, str], names: Names, needed: tuple[Collection[str], Collection[tuple[str, str]]]
 ) -> bool:
     """Whether nothing else that the answer needs shares a word with a name: the question would speak of both."""
-    words = {stem(word) for word in pieces(label)}
     others = {other for other in names.labels if (other in needed[1] if other[1] else other[0] in needed[0]) and other != place}
-    return not any(words & {stem(word) for word in pieces(names.labels[other])} for other in others)
+    return not any(words(label) & words(names.labels[other]) for other in others)
 
 
 def renamed(names: Names, labels: dict[tuple[str, str], str], changed: Collection[tuple[str, str]]) -> Names:

@@ -83,7 +83,7 @@ def weigh(
         answers: of each question, as (text, log probability); texts in the form that the model writes.
     """
     pairs = [(number, text) for number, some in enumerate(answers) for text, _ in some]
-    first = model.active_adapters[0] if isinstance(model.active_adapters, list) else model.active_adapter
+    first = model.active_adapter
     model.set_adapter(ADAPTER)
     try:
         found = generation.score(

@@ -24,13 +24,9 @@ KEYWORDS = frozenset(
 )
 SETS = frozenset(("UNION", "INTERSECT", "EXCEPT"))
 CLAUSES = frozenset(("SELECT", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT")) | SETS
-UNFINISHED = (
-    frozenset(
-        "SELECT DISTINCT FROM WHERE GROUP BY HAVING ORDER LIMIT OFFSET AND OR NOT IN LIKE BETWEEN IS AS JOIN LEFT ON "
-        "CASE WHEN THEN ELSE , ( = != < > <= >= + - * / . || ! |".split()
-    )
-    - {"*"}
-    | SETS
+UNFINISHED = SETS | frozenset(  # words and signs that something must follow
+    "SELECT DISTINCT FROM WHERE GROUP BY HAVING ORDER LIMIT OFFSET AND OR NOT IN LIKE BETWEEN IS AS JOIN LEFT ON "
+    "CASE WHEN THEN ELSE , ( = < > + - / ! |".split()
 )
 ALIASES = tuple(f"t{number}" for number in range(1, 7))
 NAMED = tuple(f"c{number}" for number in range(1, 5))
@@ -49,7 +45,7 @@ class State(NamedTuple):
         word: the beginning of a word that may go on.
         last: the word or sign before it.
         text: letters of the value in quotes that is open, else -1.
-        levels: for each open bracket, outermost first, whether it is in FROM (F), elsewhere in a query (Q), or holds none (O).
+        levels: for the query and each open bracket, outermost first, whether the text is in FROM there (F) or not (Q).
     """
 
     word: str
@@ -85,11 +81,17 @@ class Vocabulary:
 
 
 def vocabulary(tokenizer: Any, ends: Iterable[int]) -> Vocabulary:
-    """The vocabulary of a tokenizer.
+    """The vocabulary of a tokenizer, looked at once: every question needs it.
 
     Args:
         ends: tokens that end an answer.
     """
+    return vocabulary_of(tokenizer, frozenset(ends))
+
+
+@functools.lru_cache(maxsize=2)
+def vocabulary_of(tokenizer: Any, ends: frozenset[int]) -> Vocabulary:
+    """`vocabulary`, of what can be a key."""
     # A token alone may lose a space at its front; behind another it keeps it.
     anchor = tokenizer("a", add_special_tokens=False)["input_ids"]
     special = set(tokenizer.all_special_ids)
@@ -98,7 +100,7 @@ def vocabulary(tokenizer: Any, ends: Iterable[int]) -> Vocabulary:
     return Vocabulary(
         tokenizer=tokenizer,
         texts=tuple("" if token in special else text[1:] for token, text in enumerate(texts)),
-        ends=frozenset(ends),
+        ends=ends,
     )
 
 
@@ -172,7 +174,7 @@ class Checker:
         if letter == "'":  # two in a row are one inside of the text
             return state._replace(text=0) if state.last not in self.tables or not self.in_from(state) else None
         if letter == "(":
-            return state._replace(last="(", levels=state.levels + "O")
+            return state._replace(last="(", levels=state.levels + "Q")
         if letter == ")":
             if len(state.levels) == 1 or state.last in UNFINISHED:
                 return None

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import sqlite3
-from contextlib import closing
 from dataclasses import dataclass
 
 from sqlglot import exp
 
+from helpers import schema
 from helpers.linking import pieces
 from helpers.parsing import parse
 from helpers.schema import Schema
@@ -78,15 +77,9 @@ def usable(name: str) -> bool:
     """Whether SQL takes a name for a table's without quotes, and it is no alias that the target form uses (t1, t2 …)."""
     tree = parse(f"SELECT {name}.x FROM {name}")
     table = tree.find(exp.Table) if tree is not None else None
-    if table is None or table.name != name or table.alias or is_alias(name) or not name.isidentifier():
+    if table is None or table.name != name or table.alias or is_alias(name):
         return False
-    with closing(sqlite3.connect(":memory:")) as connection:  # sqlglot takes words that SQLite reserves
-        try:
-            connection.execute(f"CREATE TABLE {name} ({name})")
-            connection.execute(f"SELECT {name}.{name} FROM {name}")
-        except sqlite3.Error:
-            return False
-    return True
+    return schema.needs_no_quotes(name)  # sqlglot takes words that SQLite reserves
 
 
 def is_alias(name: str) -> bool:

@@ -6,14 +6,11 @@ put into dev.csv, tell what they are worth.
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import functools
 import io
 import random
 import re
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,15 +112,9 @@ def has_rows(result: execution.Result) -> bool:
     return result.ok and any(value is not None for row in result.rows for value in row)
 
 
-@functools.lru_cache(maxsize=4096)
 def quoted(name: str) -> str:
-    """A name as SQL needs it: in quotes where it is no plain word, or a word of SQL, which SQLite itself is asked."""
-    if PLAIN.fullmatch(name):
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(":memory:")) as connection:
-            connection.execute(f"CREATE TABLE {name} ({name})")
-            connection.execute(f"SELECT {name}.{name}, max({name}) FROM {name} WHERE {name} = 1 GROUP BY {name}")
-            return name
-    return '"' + name.replace('"', '""') + '"'
+    """A name as SQL needs it: in quotes where it is no plain word, or a word of SQL."""
+    return name if PLAIN.fullmatch(name) and schema.needs_no_quotes(name) else schema.quoted(name)
 
 
 def said(name: str) -> str:
@@ -150,7 +141,7 @@ def many(table: Table) -> str:
 
 def literal(value: object) -> str:
     """A value as SQL writes it."""
-    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
+    return schema.literal(value) if isinstance(value, str) else str(value)
 
 
 # ---- the rules: each draws a table, columns and values, and words the question in one of a few ways

@@ -69,7 +69,7 @@ def training_row(tokenizer: Any, message: str, sql: str, date_string: str) -> Ro
 
 
 def training_rows(tokenizer: Any, pairs: Sequence[tuple[str, str]], date_string: str) -> list[Row]:
-    """`training_row` for many pairs of a message and what is to be written, tokenised together: several times as fast.
+    """`training_row` for many pairs of a message and what is to be written, tokenised together.
 
     Raises: as `training_row`.
     """

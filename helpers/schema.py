@@ -176,6 +176,23 @@ def labelled(tables: Schema, described: Schema | None) -> Schema:
     )
 
 
+@functools.lru_cache(maxsize=4096)
+def needs_no_quotes(name: str) -> bool:
+    """Whether SQLite takes a name as it is: a word, and none of SQL's own, which SQLite itself is asked."""
+    if not name.isidentifier():
+        return False
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(f"CREATE TABLE {name} ({name})")
+        connection.execute(f"SELECT {name}.{name}, max({name}) FROM {name} WHERE {name} = 1 GROUP BY {name}")
+        return True
+    return False
+
+
+def literal(text: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def quoted(name: str) -> str:
     """A name in SQL."""
     return '"' + name.replace('"', '""') + '"'

@@ -9,6 +9,7 @@ foreign keys; aliases t1, t2 … stand only where a table occurs twice, with the
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -82,7 +83,7 @@ class Level:
 
 
 class Simplifier:
-    """Rewrites one parsed query in place."""
+    """Rewrites one parsed query in place: `query` finds out what its names mean, then `rewrite` changes them."""
 
     def __init__(self, names: Names) -> None:
         self.names = names
@@ -93,9 +94,8 @@ class Simplifier:
         self.used: dict[int, exp.Alias] = {}
         self.selects: list[tuple[exp.Select, Level]] = []
 
-    def run(self, tree: exp.Expression) -> exp.Expression:
-        """The whole query in target form."""
-        self.query(tree, ())
+    def rewrite(self, tree: exp.Expression) -> exp.Expression:
+        """The whole query in target form, once `query` has read it."""
         for one in tree.find_all(exp.Ordered):
             one.set("desc", one.args.get("desc") or None)  # no ASC
         aliases = iter(range(1, 100))
@@ -299,13 +299,9 @@ def to_target(sql: str, names: Names) -> str:
     Raises:
         Outside: the form cannot say it: WITH, USING, a table or column that the database lacks, text that is no query.
     """
-    tree = parse(sql)
-    if tree is None:
-        raise Outside("sqlglot cannot read it")
-    try:
-        return written(Simplifier(names).run(tree.copy()))
-    except RecursionError:
-        raise Outside("it is nested too deeply") from None
+    with not_too_deep(Outside):
+        reader, tree = resolved(sql, names)
+        return written(reader.rewrite(tree))
 
 
 def needed(sql: str, names: Names) -> tuple[set[str], set[tuple[str, str]]]:
@@ -314,15 +310,28 @@ def needed(sql: str, names: Names) -> tuple[set[str], set[tuple[str, str]]]:
     Raises:
         Outside: as `to_target`.
     """
+    with not_too_deep(Outside):
+        reader, _ = resolved(sql, names)
+    return {source.table for source in reader.all_sources if source.table}, reader.columns
+
+
+def resolved(sql: str, names: Names) -> tuple[Simplifier, exp.Expression]:
+    """A parsed query, and what its names mean."""
     tree = parse(sql)
     if tree is None:
         raise Outside("sqlglot cannot read it")
-    reader = Simplifier(names)
+    reader, tree = Simplifier(names), tree.copy()
+    reader.query(tree, ())
+    return reader, tree
+
+
+@contextlib.contextmanager
+def not_too_deep(kind: type[ValueError]) -> Iterator[None]:
+    """Turns the end of Python's stack into an error that says so."""
     try:
-        reader.query(tree.copy(), ())
+        yield
     except RecursionError:
-        raise Outside("it is nested too deeply") from None
-    return {source.table for source in reader.all_sources if source.table}, reader.columns
+        raise kind("it is nested too deeply") from None
 
 
 def to_sql(text: str, names: Names) -> str:
@@ -338,14 +347,12 @@ def to_sql(text: str, names: Names) -> str:
         raise Unreadable("it is no SQL that sqlglot can read")
     if not isinstance(tree, exp.Query):
         raise Unreadable(f"it is no query but {type(tree).__name__}")
-    tree = tree.copy()
-    try:
+    with not_too_deep(Unreadable):
+        tree = tree.copy()
         for select in list(tree.find_all(exp.Select)):
             restore_joins(select, names)
         restore_names(tree, names)
         return written(tree)
-    except RecursionError:
-        raise Unreadable("it is nested too deeply") from None
 
 
 def plain_tables(select: exp.Select) -> list[exp.Table] | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers import download
-from helpers.linking import WORD, stem
+from helpers.linking import WORD, Place, stem
 from helpers.names import Names
 from helpers.schema import Schema, quoted, read
 
@@ -33,8 +33,6 @@ COMMON = frozenset(
     "out over own please return same show some than that the their them there these they this those to two under us "
     "was we were what when where which who whom whose will with you your".split()
 )
-
-Place = tuple[str, str]  # a table's and a column's own name in lower case
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +59,14 @@ def index(database: Path) -> Index:
     Raises:
         schema.BadDatabase: the file cannot be read.
     """
-    return index_of(database, download.file_sha256(database))
+    found = database.stat()
+    return index_of(database, sha256_of(database, found.st_size, found.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=512)
+def sha256_of(database: Path, size: int, changed: int) -> str:
+    """A file's checksum, taken once as long as its size and the time of its last change stay."""
+    return download.file_sha256(database)
 
 
 @functools.lru_cache(maxsize=256)

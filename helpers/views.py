@@ -96,16 +96,18 @@ class View:
             return [TrainingPair(question, self.message(question), schema.folded(sql))]
         needed = target.needed(sql, self.names)
 
-        def pair(question: str, named: Names, chance: random.Random | None) -> TrainingPair:
-            message = linked_message(question, named, self.cells, self.settings.prompt_parts, needed=needed, chance=chance)
-            return TrainingPair(question, message, target.to_target(sql, named))
+        completion = target.to_target(sql, self.names)
 
-        pairs = [pair(question, self.names, None)]
+        def message(question: str, named: Names, chance: random.Random | None) -> str:
+            return linked_message(question, named, self.cells, self.settings.prompt_parts, needed=needed, chance=chance)
+
+        pairs = [TrainingPair(question, message(question, self.names, None), completion)]
         for _ in range(self.settings.train_variants - 1):
             if names and chance.random() < self.settings.renamed:
-                pairs.append(pair(*augment.rename(question, self.names, needed, names, chance), chance))
+                asked, named = augment.rename(question, self.names, needed, names, chance)
+                pairs.append(TrainingPair(asked, message(asked, named, chance), target.to_target(sql, named)))
             else:
-                pairs.append(pair(question, self.names, chance))
+                pairs.append(TrainingPair(question, message(question, self.names, chance), completion))
         return pairs
 
     def completion(self, sql: str) -> str:
@@ -210,8 +212,8 @@ def linked_message(
 
     def shown(place: linking.Place) -> str:
         texts = found.get(place) or (cells.lists.get(place, ())[: values.LIST_SHOWN] if "lists" in parts else ())
-        quoted = ", ".join("'" + " ".join(text.replace("'", "''").splitlines()) + "'" for text in texts)
-        return f"{names.full(*place)} ({quoted})" if quoted else names.full(*place)
+        listed = ", ".join(schema.literal(" ".join(text.splitlines())) for text in texts)
+        return f"{names.full(*place)} ({listed})" if listed else names.full(*place)
 
     lines = [f"{names.tables[table]}: {', '.join(shown((table, name)) for name in columns)}" for table, columns in order]
     there = {table for table, _ in order}

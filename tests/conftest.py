@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import environment
+from helpers import environment, schema
 
 SPIDER_DIR, PARITY_DIR = os.environ.get("SPIDER_DIR"), os.environ.get("PARITY_DIR")
 
@@ -37,6 +37,25 @@ def make_database(path, script):
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(script)
     return path
+
+
+def make_table(name, *columns):
+    """A table of a schema with columns of these names."""
+    return schema.Table(name=name, columns=tuple(schema.Column(name=column, type="") for column in columns))
+
+
+def varied(smoke):
+    """The tiny model with an adapter whose answers differ from the base's, and its tokenizer."""
+    import torch
+
+    from helpers import models
+
+    model, tokenizer = models.load(smoke)
+    torch.manual_seed(1)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter.data, std=0.3)
+    return model, tokenizer
 
 
 @pytest.fixture

@@ -3,28 +3,25 @@
 import re
 
 import pytest
+from conftest import make_table, varied
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import constraint, generation, models, names, prompts, spider, target, views
 from helpers.config import preset
 from helpers.constraint import START, Checker, Constraint
-from helpers.schema import Column, ForeignKey, Schema, Table
+from helpers.schema import ForeignKey, Schema
 
 torch = pytest.importorskip("torch")
-
-
-def table(name, *columns):
-    return Table(name=name, columns=tuple(Column(name=column, type="") for column in columns))
 
 
 PETS = names.name(
     Schema(
         db_id="pets",
         tables=(
-            table("student", "student_id", "first_name", "age"),
-            table("has_pet", "student_id", "pet_id"),
-            table("pets", "pet_id", "pet_type", "weight"),
+            make_table("student", "student_id", "first_name", "age"),
+            make_table("has_pet", "student_id", "pet_id"),
+            make_table("pets", "pet_id", "pet_type", "weight"),
         ),
         foreign_keys=(ForeignKey(table="has_pet", column="pet_id", to_table="pets", to_column="pet_id"),),
     )
@@ -34,12 +31,7 @@ PETS = names.name(
 @pytest.fixture(scope="module")
 def tiny(smoke):
     """The tiny model, its weights such that answers differ, and its tokenizer."""
-    model, tokenizer = models.load(smoke)
-    torch.manual_seed(1)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            torch.nn.init.normal_(parameter.data, std=0.3)
-    return model, tokenizer
+    return varied(smoke)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Answers of a tuned model: batches, the end of the turn, and answers kept."""
 
 import pytest
+from conftest import varied
 
 from helpers import answers, environment, generation, memory, models, prompts, training, views
 from helpers.predictions import extract_sql
@@ -24,12 +25,7 @@ QUESTIONS = [
 @pytest.fixture
 def tiny(smoke):
     """The tiny model with an adapter whose answers differ from the base's, and its tokenizer."""
-    model, tokenizer = models.load(smoke)
-    torch.manual_seed(1)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            torch.nn.init.normal_(parameter.data, std=0.3)
-    return model, tokenizer
+    return varied(smoke)
 
 
 def ids(tokenizer, questions=QUESTIONS):

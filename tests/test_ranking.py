@@ -3,27 +3,23 @@
 import random
 
 import pytest
+from conftest import make_table
 from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import linking, names, spider, target, views
 from helpers.config import preset
-from helpers.schema import Column, Schema, Table
+from helpers.schema import Schema
 from helpers.values import find
-
-
-def table(name, *columns):
-    return Table(name=name, columns=tuple(Column(name=column, type="") for column in columns))
-
 
 SHOP = names.name(
     Schema(
         db_id="shop",
         tables=(
-            table("audit", "stamp", "actor"),
-            table("customer", "customer_id", "first_name", "name", "city"),
-            table("invoice", "invoice_id", "customer_id", "total", "paid_on"),
-            table("item", "item_id", "item_name", "unit_price"),
+            make_table("audit", "stamp", "actor"),
+            make_table("customer", "customer_id", "first_name", "name", "city"),
+            make_table("invoice", "invoice_id", "customer_id", "total", "paid_on"),
+            make_table("item", "item_id", "item_name", "unit_price"),
         ),
         foreign_keys=(),
     )

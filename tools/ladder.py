@@ -43,17 +43,8 @@ class Questions:
 
 def scored(strict: Sequence[Verdict]) -> dict[str, float]:
     """EX in per cent with its interval, EX on altered copies too, and EM."""
-    alone = evaluation.alone(strict)
-    right, count = sum(one.exec for one in alone), len(alone)
-    low, high = scores.wilson_interval(right, count)
-    return {
-        "questions": count,
-        "ex": round(100 * right / count, 2),
-        "ex_low": round(100 * low, 2),
-        "ex_high": round(100 * high, 2),
-        "ex_on_copies": round(100 * sum(one.exec for one in strict) / count, 2),
-        "em": round(100 * sum(one.exact for one in alone) / count, 2),
-    }
+    both = scores.score(evaluation.alone(strict)) | {"ex_on_copies": scores.score(strict)["ex"]}
+    return {name: round(value, 4) for name, value in both.items()}
 
 
 def steps(run: runs.Run, asked: Questions, messages: Sequence[str], texts: Sequence[str]) -> Iterator[tuple[str, Answers, float]]:

@@ -26,6 +26,11 @@ def records() -> dict[str, dict]:
     return {file.parent.name: json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*/record.json"))}
 
 
+def interval(score: dict[str, float]) -> str:
+    """The 95 % interval of an EX."""
+    return f"({score['ex_low']:.1f}-{score['ex_high']:.1f})"
+
+
 def scores() -> str:
     """README: EX before and after training, a row a run that was judged."""
     head = (
@@ -44,7 +49,7 @@ def scores() -> str:
             f"{record['data_name']}{'*' if record['data_note'] else ''}",
             f"{judged['questions']:,}{f', {seen} on seen databases' if seen else ''}",
             f"{judged['base']['ex']:.1f}",
-            f"**{tuned['ex']:.1f}** ({tuned['ex_low']:.1f}-{tuned['ex_high']:.1f})",
+            f"**{tuned['ex']:.1f}** {interval(tuned)}",
             f"{tuned.get('ex_on_copies', tuned['ex']):.1f}",
             f"{tuned['em']:.1f}",
             f"{paired['difference']:+.1f} ({paired['low']:+.1f} to {paired['high']:+.1f})",
@@ -66,10 +71,10 @@ def ladder() -> str:
     for one, other in zip(dev["rungs"], held["rungs"], strict=True):
         cells = (
             one["rung"],
-            f"**{one['ex']:.1f}** ({one['ex_low']:.1f}-{one['ex_high']:.1f})",
+            f"**{one['ex']:.1f}** {interval(one)}",
             f"{one['ex_on_copies']:.1f}",
             f"{one['em']:.1f}",
-            f"{other['ex']:.1f} ({other['ex_low']:.1f}-{other['ex_high']:.1f})",
+            f"{other['ex']:.1f} {interval(other)}",
         )
         lines.append(f"| {' | '.join(cells)} |")
     possible, elsewhere = dev["any_candidate_right"], held["any_candidate_right"]
@@ -87,7 +92,7 @@ def ledger() -> str:
             given,
             f"{record['train']['steps']:,}",
             f"{tuned['questions']:,}",
-            f"{tuned['ex']:.1f} ({tuned['ex_low']:.1f}-{tuned['ex_high']:.1f})",
+            f"{tuned['ex']:.1f} {interval(tuned)}",
             f"[{name}](results/ledger/{name}/record.json)",
         )
         lines.append(f"| {' | '.join(cells)} |")
