@@ -166,6 +166,16 @@ class RunConfig:
         """Examples behind one optimiser step (rows of them, with packing). An automatic micro-batch leaves it as it is."""
         return max(1, self.per_device_train_batch_size) * self.gradient_accumulation_steps
 
+    @property
+    def decoding(self) -> str:
+        """How the tuned model's answers are found, in words."""
+        words = [f"{self.candidates} beams, the best that gives rows" if self.candidates > 1 else "greedy"]
+        if self.constrained and self.prompt_style == "linked":
+            words.append("names of the schema alone")
+        if self.question_weight:
+            words.append(f"question_weight {self.question_weight:g}")
+        return ", ".join(words)
+
     def steps(self, examples: int) -> int:
         """Optimiser steps of the whole training, given how many examples there are."""
         if self.max_steps:

@@ -176,8 +176,12 @@ def write_evaluation(
     )
     note = run.record().get("data_note")
     run.write_text("evaluation/scores.txt", scores_text(base, tuned, differing, note))
-    decoding = {"questions": len(examples), "seen_databases": sum(example.seen for example in examples), "decoding": "greedy"}
-    run.add_to_record(evaluation=decoding | {"seconds": round(seconds, 1)} | scores_entries(base, tuned, differing))
+    asked = {
+        "questions": len(examples),
+        "seen_databases": sum(example.seen for example in examples),
+        "decoding": run.config().decoding,
+    }
+    run.add_to_record(evaluation=asked | {"seconds": round(seconds, 1)} | scores_entries(base, tuned, differing))
 
 
 def scores_text(base: Sequence[Verdict], tuned: Sequence[Verdict], differing: Sequence[int], note: str | None) -> str:

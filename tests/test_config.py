@@ -326,3 +326,11 @@ def test_names_that_the_notebook_knows_or_made_itself_pass(notebook):
     notebook.run_cell("# Parameters\nmax_steps = 3\n", store_history=True)
     notebook.run_cell("my_own = 1", store_history=True)
     config.refuse_unknown_parameters({"max_steps", "learning_rate"})
+
+
+def test_the_record_says_how_answers_are_found():
+    linked = preset("smoke").with_overrides({"prompt_style": "linked", "constrained": True}, "this test")
+    assert preset("smoke").decoding == "greedy"
+    assert linked.decoding == "greedy, names of the schema alone"
+    wider = linked.with_overrides({"candidates": 4, "question_weight": 0.7}, "this test")
+    assert wider.decoding == "4 beams, the best that gives rows, names of the schema alone, question_weight 0.7"
