@@ -329,8 +329,8 @@ def test_names_that_the_notebook_knows_or_made_itself_pass(notebook):
 
 
 def test_the_record_says_how_answers_are_found():
-    linked = preset("smoke").with_overrides({"prompt_style": "linked", "constrained": True}, "this test")
-    assert preset("smoke").decoding == "greedy"
+    linked = config.preset("smoke").with_overrides({"prompt_style": "linked", "constrained": True}, "this test")
+    assert config.preset("smoke").decoding == "greedy"
     assert linked.decoding == "greedy, names of the schema alone"
     wider = linked.with_overrides({"candidates": 4, "question_weight": 0.7}, "this test")
     assert wider.decoding == "4 beams, the best that gives rows, names of the schema alone, question_weight 0.7"
