@@ -51,6 +51,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--run-dir", metavar="DIR", help="folder for all results (default: RUN_DIR, else runs/course)")
     run.add_argument(
+        "--num-processes", type=int, metavar="N", help="processes that train and answer together, a GPU each (default: 1)"
+    )
+    run.add_argument(
         "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
         help="a setting that differs from the preset, such as -p max_steps 200; may be repeated",
     )  # fmt: skip
@@ -182,6 +185,8 @@ def run_course(options: argparse.Namespace) -> int:
 def prepare(options: argparse.Namespace) -> tuple[runs.Run, dict[str, Any]]:
     """Check everything that can be checked before anything slow, and make the run folder."""
     given = {name: literal(value) for name, value in options.parameters}
+    if options.num_processes is not None:
+        given["num_processes"] = options.num_processes
     switches = {name: config.as_type(name, given.pop(name), bool) for name in ("resume",) if name in given}
     known = [field.name for field in config.settings_fields()]
     for name in given:

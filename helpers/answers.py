@@ -6,10 +6,10 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from helpers import channel, choice, constraint, execution, generation, prompts
+from helpers import channel, choice, constraint, execution, generation, processes, prompts
 from helpers.config import RunConfig
 from helpers.progress import tqdm
 from helpers.runs import Run
@@ -32,70 +32,97 @@ def predict(
     """One SQL prediction a message, kept in the run folder, and the seconds that the answers took, the choice among candidates
     included.
 
-    Answers that the run folder has from the same model, settings and questions are not made again.
+    Answers that the run folder has from the same model, settings and questions are not made again. With `num_processes` over 1
+    so many are started to find them, each those to a share of the questions.
 
     Args:
         questions: what each message asks.
         views: the database that it is about.
         base: as before training, with the adapter switched off: greedy, one candidate, nothing forbidden.
+
+    Raises:
+        processes.ProcessesFailed: one of several processes ended.
     """
-    name = "base" if base else "tuned"
-    prompts_ids = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
-    identity = fingerprint(prompts_ids, settings, run, base=base)
-    stored = f"evaluation/{name}.json"
-    kept = run.read_json(stored) if (run / stored).is_file() else {}
-    if kept.get("made_with") != identity:
-        begin = time.perf_counter()
-        found = generation.search(
-            model,
-            tokenizer,
-            prompts_ids,
-            count=1 if base else settings.candidates,
-            max_new_tokens=settings.max_new_tokens,
-            batch_size=settings.per_device_eval_batch_size,
-            checkers=None if base else checkers(model, tokenizer, views, settings),
-            base=base,
-            progress=f"{name} answers",
-        )
-        seconds = round(time.perf_counter() - begin, 2)
-        kept = {"made_with": identity, "seconds": seconds, "answers": [[list(one) for one in some] for some in found]}
-        run.write_json(stored, kept)
-    found, seconds = kept["answers"], kept["seconds"]
-    if settings.question_weight and not base:
-        weighing = weighed(model, tokenizer, found, questions, settings, run, identity)
-        found, seconds = weighing["answers"], seconds + weighing["seconds"]
+    some, seconds = found(model, tokenizer, messages, settings, run, questions=questions, views=views, base=base)
     begin = time.perf_counter()
-    sql = chosen(found, views, settings, progress=f"{name} candidates")
+    sql = chosen(some, views, settings, progress=f"{'base' if base else 'tuned'} candidates")
     return sql, seconds + time.perf_counter() - begin
 
 
-def weighed(
+def found(
     model: Any,
     tokenizer: Any,
-    answers: channel.Answers,
-    questions: Sequence[str],
+    messages: Sequence[str],
     settings: RunConfig,
     run: Run,
-    identity: str,
-) -> dict[str, Any]:
-    """`channel.weigh`, kept in the run folder: `answers`, and the `seconds` that they took.
+    *,
+    questions: Sequence[str],
+    views: Sequence[View],
+    base: bool,
+) -> tuple[channel.Answers, float]:
+    """The answers to each message, not yet chosen from, and the seconds that they took. As `predict`."""
+    name = "base" if base else "tuned"
+    prompts_ids = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
+    identity = fingerprint(prompts_ids, settings, run, base=base)
+    rules = None if base else checkers(model, tokenizer, views, settings)
+    if settings.num_processes > 1 and not processes.several() and not is_kept(run, name, identity):
+        processes.start("answers", run, settings.num_processes)
+
+    def search(numbers: list[int]) -> channel.Answers:
+        return generation.search(
+            model,
+            tokenizer,
+            [prompts_ids[number] for number in numbers],
+            count=1 if base else settings.candidates,
+            max_new_tokens=settings.max_new_tokens,
+            batch_size=settings.per_device_eval_batch_size,
+            checkers=rules and [rules[number] for number in numbers],
+            base=base,
+            progress=f"{name} answers" if processes.is_first() else "",
+        )
+
+    kept = once(run, name, identity, len(messages), search)
+    if base or not settings.question_weight:
+        return kept["answers"], kept["seconds"]
+
+    def weigh(numbers: list[int]) -> channel.Answers:
+        return channel.weigh(
+            model,
+            tokenizer,
+            [kept["answers"][number] for number in numbers],
+            [questions[number] for number in numbers],
+            settings,
+            progress="questions from candidates" if processes.is_first() else "",
+        )
+
+    adapter = (run / channel.FOLDER / "adapter/adapter_model.safetensors").read_bytes()
+    identity = hashlib.sha256(f"{identity} {settings.question_weight}".encode() + adapter).hexdigest()
+    weighed = once(run, "weighed", identity, len(messages), weigh)
+    return weighed["answers"], kept["seconds"] + weighed["seconds"]
+
+
+def once(run: Run, name: str, identity: str, questions: int, find: Callable[[list[int]], channel.Answers]) -> dict[str, Any]:
+    """What evaluation/NAME.json keeps, found if it is not there: `answers` to all questions, and the `seconds` that they took.
 
     Args:
-        identity: a checksum of what the answers were made with.
+        identity: a checksum of what the answers are made with.
+        find: the answers to some questions, by their numbers.
     """
-    stored, adapter = "evaluation/weighed.json", (run / channel.FOLDER / "adapter/adapter_model.safetensors").read_bytes()
-    made_with = hashlib.sha256(f"{identity} {settings.question_weight}".encode() + adapter).hexdigest()
-    kept = run.read_json(stored) if (run / stored).is_file() else {}
-    if kept.get("made_with") != made_with:
-        begin = time.perf_counter()
-        found = channel.weigh(model, tokenizer, answers, questions, settings, progress="questions from candidates")
-        kept = {
-            "made_with": made_with,
-            "seconds": round(time.perf_counter() - begin, 2),
-            "answers": [[list(one) for one in some] for some in found],
-        }
+    stored = f"evaluation/{name}.json"
+    if is_kept(run, name, identity):
+        return run.read_json(stored)
+    begin = time.perf_counter()
+    answers = [[list(one) for one in some] for some in processes.spread(questions, find)]
+    kept = {"made_with": identity, "seconds": round(time.perf_counter() - begin, 2), "answers": answers}
+    if processes.is_first():
         run.write_json(stored, kept)
     return kept
+
+
+def is_kept(run: Run, name: str, identity: str) -> bool:
+    """Whether the run folder has the answers that were made with just this."""
+    stored = f"evaluation/{name}.json"
+    return (run / stored).is_file() and run.read_json(stored).get("made_with") == identity
 
 
 def chosen(

@@ -9,13 +9,15 @@ Source: Yee, Dauphin and Auli, "Simple and Effective Noisy Channel Modeling for 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from helpers import generation, models, prompts, runs, training
+from helpers import generation, models, processes, prompts, runs, training
 from helpers.config import RunConfig
 from helpers.prompts import Row
+from helpers.trainer import Shape
 from helpers.training import Outcome
 
 FOLDER = "channel"  # in a run: its own checkpoints, training.jsonl and adapter
@@ -25,9 +27,12 @@ EPOCHS = 3.0
 Answers = list[list[tuple[str, float]]]
 
 
-def learn(run: runs.Run, tokenizer: Any, settings: RunConfig) -> Outcome | None:
+def learn(run: runs.Run, tokenizer: Any, settings: RunConfig, shape: Shape | None = None) -> Outcome | None:
     """Train the second adapter on a fresh base, from SQL to question, on the run's own training examples; None where it has no
     weight. Goes on from its newest checkpoint.
+
+    Args:
+        shape: of a step, where it is known.
 
     Raises: as `training.train`.
     """
@@ -37,11 +42,13 @@ def learn(run: runs.Run, tokenizer: Any, settings: RunConfig) -> Outcome | None:
     part = runs.Run(run / FOLDER)
     part.path.mkdir(exist_ok=True)
     model, _ = models.load(own)
-    outcome = training.train(model, tokenizer, rows(run, tokenizer, own), own, part)
-    with part.new_folder("adapter") as folder:
-        model.save_pretrained(folder)
-    if outcome.new_steps:
-        run.add_to_record(channel=outcome.record())
+    start = functools.partial(processes.start, "channel", run)
+    outcome = training.train(model, tokenizer, rows(run, tokenizer, own), own, part, shape=shape, start=start)
+    if processes.is_first():
+        with part.new_folder("adapter") as folder:
+            model.save_pretrained(folder)
+        if outcome.new_steps:
+            run.add_to_record(channel=outcome.record())
     return outcome
 
 

@@ -149,6 +149,9 @@ class RunConfig:
         0, "evaluate", "questions answered together; 0 takes as many as fit", unit="questions", low=0
     )
     query_timeout: float = setting(5.0, "evaluate", "time after which a query is stopped", unit="s", low=0.01)
+    num_processes: int = setting(
+        1, "evaluate", "that train and answer together, a GPU each; no result rests on it", unit="processes", low=1
+    )
 
     preset: str = dataclasses.field(default="seed", compare=False)
     origin: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False, repr=False)
@@ -160,11 +163,25 @@ class RunConfig:
             raise ValueError("question_weight chooses among candidates: set candidates to 2 or more, or question_weight to 0")
         if self.max_steps == 0 and self.num_train_epochs == 0:
             raise ValueError("max_steps=0 and num_train_epochs=0 leave nothing to train: set one of them")
+        self.share(self.num_processes)
 
     @property
     def effective_batch(self) -> int:
         """Examples behind one optimiser step (rows of them, with packing). An automatic micro-batch leaves it as it is."""
         return max(1, self.per_device_train_batch_size) * self.gradient_accumulation_steps
+
+    def share(self, processes: int) -> int:
+        """Examples of one optimiser step for each of several processes.
+
+        Raises:
+            ValueError: they cannot be shared out evenly.
+        """
+        if self.effective_batch % processes:
+            raise ValueError(
+                f"{self.effective_batch} examples a step cannot be shared out evenly among {processes} processes: change "
+                "num_processes, or gradient_accumulation_steps in a new run"
+            )
+        return self.effective_batch // processes
 
     @property
     def decoding(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from helpers import checkpoints
+from helpers import checkpoints, processes
 from helpers.memory import finish_gpu_work, peak_memory_gib
 from helpers.progress import tqdm
 from helpers.runs import Run
@@ -72,7 +72,7 @@ class Meter(TrainerCallback):
         self.log: list[dict[str, float]] = [entry for entry in kept if entry["step"] <= done]
         self.tokens = sum(entry["tokens"] for entry in self.log)
         self.begin = time.perf_counter()
-        self.bar = tqdm(total=steps, initial=done, desc="training", unit="step")
+        self.bar = tqdm(total=steps, initial=done, desc="training", unit="step", disable=not processes.is_first())
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Start the clock."""
@@ -106,8 +106,13 @@ class Meter(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Keep the log as far as the checkpoint goes."""
-        self.run.write_jsonl(LOG, self.log)
+        self.keep()
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Keep the whole log."""
-        self.run.write_jsonl(LOG, self.log)
+        self.keep()
+
+    def keep(self) -> None:
+        """Write the log, by one process for all."""
+        if processes.is_first():
+            self.run.write_jsonl(LOG, self.log)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from helpers import environment, memory, runs
+from helpers import environment, memory, processes, runs
 from helpers.config import RunConfig
 from helpers.model_files import CHATML, ModelFiles, ModelNotFound, find
 
@@ -24,6 +24,7 @@ def check_machine(settings: RunConfig) -> None:
         ValueError: naming the settings to change.
     """
     device = environment.gpu()
+    processes.check(settings.num_processes)
     if settings.load_in_4bit:
         environment.require_gpu_on_colab(device is not None)
     if environment.engine(settings.engine) == "unsloth" and settings.precision == "bf16" and not device.has_bf16:
@@ -147,7 +148,7 @@ def load_with_transformers(settings: RunConfig, files: ModelFiles) -> Any:
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
         )
     if environment.gpu() is not None:
-        options["device_map"] = {"": 0}
+        options["device_map"] = {"": processes.device()}
     model = AutoModelForCausalLM.from_pretrained(files.folder, **options)
     if settings.load_in_4bit:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=settings.gradient_checkpointing != "off")

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from helpers import config, environment, runs
+from helpers import config, environment, processes, runs
 from helpers.memory import peak_memory_gib, reset_peak_memory
 from helpers.progress import tqdm
 from helpers.prompts import Row
-from helpers.trainer import Shape, dataset_of, make_trainer, shape
+from helpers.trainer import Shape, cut, dataset_of, make_trainer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +78,7 @@ class Plan:
         seen = self.steps * best.shape.effective_batch
         return (
             f"{self.steps:,} steps x {best.shape.effective_batch} examples = {seen:,} of {self.examples:,} "
-            f"({seen / self.examples:.2f} epochs), about {self.steps * best.tokens:,.0f} tokens; "
+            f"({seen / self.examples:.2f} epochs), about {self.steps * best.tokens * best.shape.processes:,.0f} tokens; "
             f"about {self.steps * best.seconds / 60:.1f} min on this machine"
         )
 
@@ -88,15 +88,18 @@ def plan(model: Any, tokenizer: Any, rows: Sequence[Row], settings: config.RunCo
 
     A given micro-batch is the only one tried. Each try is a few steps of the trainer itself, the first over the longest
     examples, so that a shape which passes does not run out of memory later. Largest first, for as long as smaller ones are
-    faster. The adapter is left as it was.
+    faster. The adapter is left as it was. Where several processes will train, one tries with its share of a step.
 
     Raises:
         OutOfMemory: not even the smallest shape fits.
+        ValueError: several processes run already, and none has tried before.
     """
     dataset = dataset_of(rows, settings)
     steps = settings.steps(len(dataset))
     found = kept(settings, rows, run)
     if found is None:
+        if processes.several():
+            raise ValueError("The micro-batch is left open, and several processes cannot try: set per_device_train_batch_size")
         found = fastest(model, tokenizer, rows, settings, run)
         stored = {"made_with": identity(settings, rows), "tries": [dataclasses.asdict(one) for one in found]}
         run.write_json(STORED, stored)
@@ -117,7 +120,13 @@ def identity(settings: config.RunConfig, rows: Sequence[Row]) -> dict[str, Any]:
     """What decides the outcome of a probe."""
     device = environment.gpu()
     values = {name: value for name, value in settings.values().items() if config.stage_of(name) != "evaluate"}
-    return values | {"gpu": device and device.name, "tokens": sum(len(row.input_ids) for row in rows)}
+    tokens = sum(len(row.input_ids) for row in rows)
+    return values | {"gpu": device and device.name, "tokens": tokens, "processes": together(settings)}
+
+
+def together(settings: config.RunConfig) -> int:
+    """How many processes train: those that run already, else as many as the settings ask for."""
+    return processes.count() if processes.several() else settings.num_processes
 
 
 def fastest(model: Any, tokenizer: Any, rows: Sequence[Row], settings: config.RunConfig, run: runs.Run) -> list[Try]:
@@ -131,7 +140,8 @@ def fastest(model: Any, tokenizer: Any, rows: Sequence[Row], settings: config.Ru
         for checkpointing in kinds_of_checkpointing(settings):
             best = float("inf")
             for size in micro_batches(settings):
-                one = measure(model, tokenizer, dataset, settings, run, shape(settings.effective_batch, size, checkpointing))
+                tried = cut(settings.share(together(settings)), size, checkpointing, together(settings))
+                one = measure(model, tokenizer, dataset, settings, run, tried)
                 tries.append(one)
                 bar.update()
                 if one.seconds is not None:
@@ -154,19 +164,20 @@ def kinds_of_checkpointing(settings: config.RunConfig) -> list[str]:
 
 
 def micro_batches(settings: config.RunConfig) -> list[int]:
-    """The sizes of micro-batch to try: the one that is given, else all that divide the effective batch, largest first."""
-    if settings.per_device_train_batch_size:
-        return [settings.per_device_train_batch_size]
-    whole = settings.effective_batch
-    return [size for size in range(whole, 0, -1) if whole % size == 0]
+    """The sizes of micro-batch to try: all that divide a process's share of a step, largest first; of a given one, it or the next
+    smaller that does.
+    """
+    share, given = settings.share(together(settings)), settings.per_device_train_batch_size
+    sizes = [size for size in range(share, 0, -1) if share % size == 0]
+    return [size for size in sizes if size <= given][:1] if given else sizes
 
 
 def probe_rows(rows: Sequence[Row], settings: config.RunConfig) -> list[Row]:
     """Rows for the steps of a try: the longest first, then some drawn at random."""
-    together = 1
+    packed = 1
     if settings.packing:
-        together = max(1, settings.max_seq_length // round(statistics.fmean(len(row.input_ids) for row in rows)))
-    count = settings.effective_batch * together
+        packed = max(1, settings.max_seq_length // round(statistics.fmean(len(row.input_ids) for row in rows)))
+    count = settings.share(together(settings)) * packed
     longest = sorted(rows, key=lambda row: -len(row.input_ids))
     drawn = random.Random(settings.seed).choices(rows, k=TIMED_STEPS * count)
     return [longest[place % len(longest)] for place in range(count)] + drawn

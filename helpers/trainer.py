@@ -13,34 +13,38 @@ from helpers.prompts import Row
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """How one optimiser step is cut into forward passes. Field names as in RunConfig."""
+    """How one optimiser step is cut into forward passes, in each of `processes` at the same time. Field names as in RunConfig."""
 
     per_device_train_batch_size: int
     gradient_accumulation_steps: int
     gradient_checkpointing: str
+    processes: int = 1
 
     @property
     def effective_batch(self) -> int:
         """Examples behind one optimiser step."""
-        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.processes
 
     def smaller(self) -> Shape | None:
         """The next smaller micro-batch that divides the same effective batch; None below one example."""
-        sizes = [size for size in range(1, self.per_device_train_batch_size) if self.effective_batch % size == 0]
-        return shape(self.effective_batch, sizes[-1], self.gradient_checkpointing) if sizes else None
+        share = self.effective_batch // self.processes
+        sizes = [size for size in range(1, self.per_device_train_batch_size) if share % size == 0]
+        return cut(share, sizes[-1], self.gradient_checkpointing, self.processes) if sizes else None
 
     def __str__(self) -> str:
         checkpointing = {"off": "no checkpointing", "standard": "checkpointing", "unsloth": "Unsloth's checkpointing"}
         counts = f"{self.per_device_train_batch_size} x {self.gradient_accumulation_steps}"
-        return f"{counts}, {checkpointing[self.gradient_checkpointing]}"
+        together = f" in {self.processes} processes" if self.processes > 1 else ""
+        return f"{counts}{together}, {checkpointing[self.gradient_checkpointing]}"
 
 
-def shape(effective_batch: int, micro_batch: int, checkpointing: str) -> Shape:
-    """An effective batch cut into micro-batches of one size."""
+def cut(share: int, micro_batch: int, checkpointing: str, processes: int = 1) -> Shape:
+    """The examples of a step that fall to each process, cut into micro-batches of one size."""
     return Shape(
         per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=effective_batch // micro_batch,
+        gradient_accumulation_steps=share // micro_batch,
         gradient_checkpointing=checkpointing,
+        processes=processes,
     )
 
 
@@ -69,7 +73,9 @@ def make_trainer(
     """
     from transformers import PrinterCallback
     from transformers.trainer_callback import ProgressCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
+
+    from helpers.ordering import Trainer
 
     kind = environment.precision(settings.precision)
     if settings.gradient_checkpointing == "auto":
@@ -101,6 +107,7 @@ def make_trainer(
         "bf16": kind == "bf16",
         "fp16": kind == "fp16",
         "use_cpu": environment.gpu() is None,
+        "ddp_find_unused_parameters": False,
         "gradient_checkpointing": shape.gradient_checkpointing != "off",
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "dataloader_pin_memory": settings.dataloader_pin_memory,
@@ -114,9 +121,7 @@ def make_trainer(
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        trainer = SFTTrainer(
-            model=model, args=SFTConfig(**(arguments | options)), train_dataset=dataset, processing_class=tokenizer
-        )
+        trainer = Trainer(model=model, args=SFTConfig(**(arguments | options)), train_dataset=dataset, processing_class=tokenizer)
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     return trainer

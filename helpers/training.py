@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import checkpoints, config, probe, runs
+from helpers import checkpoints, config, probe, processes, runs
 from helpers.memory import reset_peak_memory
 from helpers.prompts import Row
-from helpers.trainer import Shape, dataset_of, make_trainer
+from helpers.trainer import Shape, cut, dataset_of, make_trainer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +40,7 @@ class Outcome:
     log: list[dict[str, float]] = field(default_factory=list)
     per_device_train_batch_size: int = 0
     gradient_accumulation_steps: int = 0
+    processes: int = 1
     new_steps: int = field(default=0, compare=False)
 
     def measured(self) -> list[dict[str, float]]:
@@ -56,6 +60,7 @@ class Outcome:
             "final_loss": round(statistics.fmean(entry["loss"] for entry in self.log[-10:]), 5),
             "per_device_train_batch_size": self.per_device_train_batch_size,
             "gradient_accumulation_steps": self.gradient_accumulation_steps,
+            "processes": self.processes,
         }
 
     def table(self) -> pd.DataFrame:
@@ -72,25 +77,37 @@ class Outcome:
             "final_loss": "loss, mean of the last 10 steps",
             "per_device_train_batch_size": "micro-batch",
             "gradient_accumulation_steps": "micro-batches a step",
+            "processes": "processes, a GPU each",
         }
         return pd.Series({names[key]: f"{value:,}" for key, value in self.record().items()}, name="measured").to_frame()
 
 
 def train(
-    model: Any, tokenizer: Any, rows: Sequence[Row], settings: config.RunConfig, run: runs.Run, *, resume: bool = True
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Row],
+    settings: config.RunConfig,
+    run: runs.Run,
+    *,
+    resume: bool = True,
+    shape: Shape | None = None,
+    start: Callable[..., None] | None = None,
 ) -> Outcome:
     """Train the adapter, and go on from the newest whole checkpoint in the run folder if there is one.
 
     With an automatic micro-batch it takes the fastest that fits (`probe.plan`). When the GPU's memory runs out all the same, the
-    micro-batch is made smaller and the effective batch kept.
+    micro-batch is made smaller and the effective batch kept. With `num_processes` over 1 it starts so many for the work and
+    takes over what they have learned.
 
     Args:
         rows: tokenised examples, none over settings.max_seq_length tokens.
         resume: False throws existing checkpoints away and starts afresh.
+        shape: of a step, where it is known.
+        start: `processes.start` with the job that does this training in several processes; None is that of 04 Train.
 
     Raises:
         runs.OtherConfiguration: the checkpoints belong to other settings or data.
-        TrainingStopped: interrupted by the user; the checkpoints are kept.
+        TrainingStopped: interrupted by the user, or one of several processes ended; the checkpoints are kept.
         probe.OutOfMemory: a micro-batch of one example does not fit.
     """
     import torch
@@ -101,15 +118,20 @@ def train(
         raise ValueError(
             f"A row has {too_long} tokens, max_seq_length is {settings.max_seq_length}: it would be cut. Run 02 Data again."
         )
-    checkpoints.prepare(run, settings, rows, resume=resume)
+    with processes.first_goes_first():
+        checkpoints.prepare(run, settings, rows, resume=resume)
     untrained = {name: weights.detach().cpu().clone() for name, weights in get_peft_model_state_dict(model).items()}
     dataset = dataset_of(rows, settings)
-    shape = chosen_shape(model, tokenizer, rows, settings, run)
+    shape = shape or chosen_shape(model, tokenizer, rows, settings, run)
+    start = start or functools.partial(processes.start, "train", run)
+    take = attempt if shape.processes == processes.count() else functools.partial(attempt_together, start)
     reset_peak_memory()
     while True:
         try:
-            return attempt(model, tokenizer, dataset, settings, run, shape)
+            return take(model, tokenizer, dataset, settings, run, shape)
         except torch.cuda.OutOfMemoryError as error:
+            if processes.several():  # the others wait for this one: all end, and who started them makes the shape smaller
+                raise
             smaller = shape.smaller()
             if smaller is None:
                 raise probe.OutOfMemory(probe.advice(settings)) from error
@@ -126,13 +148,9 @@ def train(
 
 def chosen_shape(model: Any, tokenizer: Any, rows: Sequence[Row], settings: config.RunConfig, run: runs.Run) -> Shape:
     """The shape of a step: as the settings say, and what they leave open as a probe finds it."""
-    size, checkpointing = settings.per_device_train_batch_size, settings.gradient_checkpointing
-    if size and checkpointing != "auto":
-        return Shape(
-            per_device_train_batch_size=size,
-            gradient_accumulation_steps=settings.gradient_accumulation_steps,
-            gradient_checkpointing=checkpointing,
-        )
+    checkpointing, together = settings.gradient_checkpointing, probe.together(settings)
+    if settings.per_device_train_batch_size and checkpointing != "auto":
+        return cut(settings.share(together), probe.micro_batches(settings)[0], checkpointing, together)
     return probe.plan(model, tokenizer, rows, settings, run).best.shape
 
 
@@ -143,26 +161,27 @@ def attempt(model: Any, tokenizer: Any, dataset: Any, settings: config.RunConfig
 
     from helpers.meter import Meter
 
-    checkpoint, steps = checkpoints.newest(run), settings.steps(len(dataset))
+    with processes.first_goes_first():
+        checkpoint = checkpoints.newest(run)
+    steps = settings.steps(len(dataset))
     meter = Meter(run, steps, checkpoint)
-    if checkpoint and checkpoints.step(checkpoint) >= steps:  # the trainer would take one step more
+    if is_done(checkpoint, steps):  # the trainer would take one step more
         meter.bar.close()
         set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"))
         micro_batch = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["train_batch_size"]
-        accumulation = settings.effective_batch // micro_batch
-        return Outcome(log=meter.log, per_device_train_batch_size=micro_batch, gradient_accumulation_steps=accumulation)
+        accumulation = shape.effective_batch // shape.processes // micro_batch
+        return Outcome(
+            log=meter.log,
+            per_device_train_batch_size=micro_batch,
+            gradient_accumulation_steps=accumulation,
+            processes=shape.processes,
+        )
     trainer = make_trainer(model, tokenizer, dataset, settings, run, shape)
     trainer.add_callback(meter)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except KeyboardInterrupt:
-        kept = checkpoints.newest(run)
-        where = (
-            f"{kept.name} is kept: run the same again to go on from it"
-            if kept
-            else "there was no checkpoint yet: it will start again"
-        )
-        raise TrainingStopped(f"Stopped by hand at step {trainer.state.global_step}; {where}.") from None
+        raise TrainingStopped(f"Stopped by hand at step {trainer.state.global_step}; {how_to_go_on(run)}.") from None
     finally:
         meter.bar.close()
         trainer.accelerator.free_memory()
@@ -171,5 +190,33 @@ def attempt(model: Any, tokenizer: Any, dataset: Any, settings: config.RunConfig
         log=meter.log,
         per_device_train_batch_size=shape.per_device_train_batch_size,
         gradient_accumulation_steps=shape.gradient_accumulation_steps,
+        processes=shape.processes,
         new_steps=len(meter.log) - done,
     )
+
+
+def is_done(checkpoint: Path | None, steps: int) -> bool:
+    """Whether a checkpoint is that of the last step."""
+    return checkpoint is not None and checkpoints.step(checkpoint) >= steps
+
+
+def attempt_together(
+    start: Callable[..., None], model: Any, tokenizer: Any, dataset: Any, settings: config.RunConfig, run: runs.Run, shape: Shape
+) -> Outcome:
+    """`attempt` by several processes, started for it; then their last checkpoint goes into this process's model."""
+    try:
+        if not is_done(checkpoints.newest(run), settings.steps(len(dataset))):
+            start(shape.processes, "--shape", json.dumps(dataclasses.asdict(shape)))
+    except KeyboardInterrupt:
+        raise TrainingStopped(f"Stopped by hand; {how_to_go_on(run)}.") from None
+    except processes.ProcessesFailed as error:
+        raise TrainingStopped(f"{error}\n  {how_to_go_on(run)}.") from None
+    return attempt(model, tokenizer, dataset, settings, run, shape)
+
+
+def how_to_go_on(run: runs.Run) -> str:
+    """What is left of a training that was stopped."""
+    kept = checkpoints.newest(run)
+    if kept is None:
+        return "there was no checkpoint yet: it will start again"
+    return f"{kept.name} is kept: run the same again to go on from it"

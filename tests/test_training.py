@@ -129,7 +129,8 @@ def test_grouped_by_length_less_is_padded_and_every_example_seen(smoke, rows, ru
     """Width of each batch: what is computed; tokens in the log: what is learned from."""
     shapes = {}
     for order in ("random", "group_by_length"):
-        settings = smoke.with_overrides({"max_steps": 6, "train_sampling_strategy": order}, "this test")  # one pass over 24
+        changes = {"per_device_train_batch_size": 2, "max_steps": 12, "train_sampling_strategy": order}  # one pass over 24
+        settings = smoke.with_overrides(changes, "this test")
         model, _ = models.load(settings)
         forward, seen = model.forward, []
 
@@ -203,8 +204,10 @@ training.train(model, tokenizer, prompts.read_training_rows(run, tokenizer, sett
 """
 
 
-def test_a_training_that_is_killed_and_resumed_has_the_losses_of_an_unbroken_one(smoke, data, rows, run, tmp_path):
-    longer = smoke.with_overrides({"max_steps": 24, "save_steps": 4}, "this test")
+@pytest.mark.parametrize("order", ["random", "group_by_length"])
+def test_a_training_that_is_killed_and_resumed_has_the_losses_of_an_unbroken_one(smoke, data, rows, run, tmp_path, order):
+    changes = {"max_steps": 24, "save_steps": 4, "train_sampling_strategy": order}
+    longer = smoke.with_overrides(changes, "this test")
     shutil.copytree(data.path, run.path)
     runs.save_config(run, longer)
     command, variables = [sys.executable, "-c", KILLED, str(run.path)], os.environ | {"OMP_NUM_THREADS": "1"}
@@ -386,10 +389,10 @@ def told(rows, run, monkeypatch):
             pass
 
     def arguments(settings, gpu):
-        monkeypatch.setattr("trl.SFTTrainer", Recorder)
+        monkeypatch.setattr("helpers.ordering.Trainer", Recorder)
         monkeypatch.setattr(environment, "gpu", lambda: gpu)
         size = settings.per_device_train_batch_size or 1
-        shape = trainer.shape(settings.effective_batch, size, settings.gradient_checkpointing)
+        shape = trainer.cut(settings.effective_batch, size, settings.gradient_checkpointing)
         return trainer.make_trainer(None, None, None, settings, run, shape).args
 
     return arguments

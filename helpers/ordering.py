@@ -1,0 +1,54 @@
+"""The order of training examples, the same in any number of processes and after a resumption. Imports TRL, so import it late."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
+from trl import SFTTrainer
+
+
+class ByLength(LengthGroupedSampler):
+    """Examples of like length together, in an order of its own in every epoch.
+
+    Its parent draws from torch's global generator, which a resumed training has in another state.
+    """
+
+    def __init__(self, batch_size: int, lengths: list[int], seed: int) -> None:
+        super().__init__(batch_size, lengths=lengths, generator=torch.Generator())
+        self.seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the order of this epoch."""
+        self.generator.manual_seed(self.seed + epoch)
+
+
+class Epochs(TrainerCallback):
+    """Tells the sampler the epoch: accelerate does not, where several processes skip what was trained before."""
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, train_dataloader: Any, **kwargs: Any
+    ) -> None:
+        """Look for the sampler under the shards of each process."""
+        batches = train_dataloader.batch_sampler
+        while hasattr(batches, "batch_sampler"):
+            batches = batches.batch_sampler
+        if hasattr(batches.sampler, "set_epoch"):
+            batches.sampler.set_epoch(int(state.epoch or 0))
+
+
+class Trainer(SFTTrainer):
+    """TRL's, with groups by length of the whole step and not of one process's share."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_callback(Epochs())
+
+    def _get_train_sampler(self, *args: Any) -> Any:
+        sampler = super()._get_train_sampler(*args)
+        if not isinstance(sampler, LengthGroupedSampler):
+            return sampler
+        return ByLength(sampler.batch_size * self.args.world_size, sampler.lengths, self.args.data_seed)
