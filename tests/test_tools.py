@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from helpers import environment
+from helpers import config, environment
 from tools import keep, repository, tables
 
 ADDRESS = re.compile(r"github\.com/([\w.-]+/[\w.-]+?)(?=[\"'/)\s\\]|$)|github/([\w.-]+/[\w.-]+)/blob")
@@ -113,3 +113,18 @@ def test_a_kept_record_is_whole_and_of_this_history(file):
         pytest.skip("not a whole git checkout")
     done = subprocess.run(["git", "merge-base", "--is-ancestor", commit, "HEAD"], cwd=environment.ROOT, capture_output=True)
     assert done.returncode == 0, f"{commit} is no ancestor"
+
+
+def test_the_gradients_on_paper_are_those_of_a_llama_with_an_adapter():
+    peft = pytest.importorskip("peft")
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = LlamaConfig(  # Llama 3.2 1B, its vocabulary left out
+        vocab_size=8, hidden_size=2048, intermediate_size=8192, num_hidden_layers=tables.BLOCKS, num_attention_heads=32,
+        num_key_value_heads=8, head_dim=64,
+    )  # fmt: skip
+    with torch.device("meta"):
+        adapter = peft.LoraConfig(task_type="CAUSAL_LM", r=64, target_modules=list(config.PROJECTIONS))
+        model = peft.get_peft_model(LlamaForCausalLM(shape), adapter)
+    assert model.get_nb_trainable_parameters()[0] == 64 * tables.WIDTHS * tables.BLOCKS

@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from helpers import claims
+from helpers import claims, config
 from helpers.environment import ROOT
 from helpers.runs import OUTPUTS, write_text
 
@@ -19,6 +19,15 @@ GPU_RUN, CPU_RUN = "h200-llama-1b-seed", "cpu-sample"  # whose times the noteboo
 LADDERS = ("h200-smollm2-linked", "h200-smollm2-held-out")  # on dev, and on train databases
 TRIED = ("r", "lora_alpha", "learning_rate", "train_variants", "num_train_epochs", "precision", "prompt_parts", "readable_names")
 QUICKSTART = "00_quickstart.ipynb"
+LINKS = {  # bytes a second one way, by their makers' figures
+    "NVLink of an H200": 450e9,
+    "PCIe 4.0, 16 lanes": 32e9,
+    "PCIe 3.0, 16 lanes": 16e9,
+    "Ethernet, 25 Gbit/s": 25e9 / 8,
+}
+GPUS = (2, 4, 8)
+# Of Llama 3.2 1B: inputs and outputs of a block's seven projections together, and its blocks; their product is a rank's weights.
+WIDTHS, BLOCKS = (2048 + 2048) * 2 + (2048 + 512) * 2 + (2048 + 8192) * 3, 16
 
 
 def records() -> dict[str, dict]:
@@ -159,6 +168,31 @@ def benchmark() -> str:
     return "\n".join([*lines, "", f"{claims.loss_sentence(record['arms'])}."])
 
 
+def scaling() -> str:
+    """README: what several GPUs should bring, on paper: a step's time on one of them, and the gradients that they exchange.
+
+    A step is launching kernels, which more GPUs do not shorten, and arithmetic, which they share. N GPUs in a ring send and
+    receive 2 (N - 1) / N of the gradients each, here after the arithmetic, at the link's full speed.
+    """
+    train = records()["h200-llama-1b-full"]["train"]
+    profile = json.loads((RESULTS / "h200-checks" / "measured.json").read_text(encoding="utf-8"))["profile"]
+    step, rows = train["seconds_per_step"], train["per_device_train_batch_size"]
+    busy = profile["gpu_busy_milliseconds"] / profile["milliseconds_a_step"]
+    size = 4 * config.PRESETS["full"]["r"] * WIDTHS * BLOCKS  # float32
+    lines = [
+        f"| link | exchange of {size / 1e6:.0f} MB between two | {rows} examples a step in all: 2, 4, 8 GPUs "
+        f"| {rows} each: 2, 4, 8 GPUs |",
+        "|---|---|---|---|",
+    ]
+    for link, speed in LINKS.items():
+        exchange = {gpus: 2 * (gpus - 1) / gpus * size / speed for gpus in GPUS}
+        shared = [step / (step * (1 - busy + busy / gpus) + exchange[gpus]) for gpus in GPUS]
+        grown = [gpus * step / (step + exchange[gpus]) for gpus in GPUS]
+        cells = (link, f"{1000 * exchange[2]:.1f} ms", *(", ".join(f"{one:.1f} x" for one in some) for some in (shared, grown)))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def own_data() -> str:
     """README: what training on a database of one's own changes."""
     record = json.loads((RESULTS / "own-data/measured.json").read_text(encoding="utf-8"))
@@ -225,6 +259,7 @@ def pages() -> dict[Path, str]:
         ("speed", speed),
         ("benchmark", benchmark),
         ("own", own_data),
+        ("scaling", scaling),
         ("ladder", ladder),
         ("ledger", ledger),
     ):
