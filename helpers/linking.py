@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from helpers.names import Names
 
 WORD = re.compile(r"[^\W\d_]+|\d+")
-ENDINGS = ("ies", "es", "s", "ing", "ed")
+# What a word may lose, and what takes its place. Not "es", but where it is the whole ending: names, courses and ages lose an s.
+ENDINGS = {"ies": "y", "sses": "ss", "ches": "ch", "shes": "sh", "xes": "x", "ing": "", "ed": "", "s": ""}
 TABLE_WEIGHT = 3.0  # a table that is named counts more than one of its columns
 LINK_WEIGHT = 0.5  # of being linked to a table that is named: joins lead through it
 
@@ -60,10 +61,11 @@ def words(text: str) -> set[str]:
 
 
 def stem(word: str) -> str:
-    """A word without its ending, where three letters remain; ies becomes y."""
-    for ending in ENDINGS:
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            return word[: -len(ending)] + ("y" if ending == "ies" else "")
+    """A word without its ending, where three letters remain: of classes and class, class."""
+    for ending, rest in ENDINGS.items():
+        if word.endswith(ending) and not word.endswith("ss"):
+            stem = word[: -len(ending)] + rest
+            return stem if len(stem) >= 3 else word
     return word
 
 

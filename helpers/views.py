@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from helpers import augment, linking, names, schema, target, values
+from helpers import augment, linking, links, names, schema, target, values
 from helpers.augment import Pool
 from helpers.config import RunConfig
 from helpers.names import Names
@@ -140,6 +140,8 @@ def view(database: Path, settings: RunConfig, tables: Schema | None = None) -> V
     """
     tables = tables or schema.read(database)
     linked = settings.prompt_style == "linked"
+    if linked:
+        tables = links.completed(tables, database)
     wants_cells = linked and {"values", "lists"} & set(settings.prompt_parts)
     return View(
         database=database,

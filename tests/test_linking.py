@@ -111,3 +111,20 @@ def test_whatever_is_asked_what_is_kept_fits_and_nothing_is_lost_unsaid(question
     for key in part.foreign_keys:
         assert {(key.table, key.column), (key.to_table, key.to_column)} <= there
     assert isinstance(part, schema.Schema)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("name", "names"), ("age", "ages"), ("course", "courses"), ("airline", "airlines"), ("class", "classes"),
+        ("box", "boxes"), ("match", "matches"), ("dish", "dishes"), ("city", "cities"), ("singer", "singer's"),
+        ("direct", "directed"), ("own", "owning"),
+    ],
+)  # fmt: skip
+def test_a_word_and_its_plural_or_past_are_one_word(one, other):
+    assert linking.words(one) <= linking.words(other)
+
+
+@pytest.mark.parametrize(("one", "other"), [("address", "addres"), ("class", "clas")])
+def test_a_double_s_is_no_plural(one, other):
+    assert linking.words(one) != linking.words(other)
