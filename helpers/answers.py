@@ -15,7 +15,7 @@ from helpers.progress import tqdm
 from helpers.runs import Run
 from helpers.views import View
 
-FORMAT = 2  # of the kept answers
+FORMAT = 3  # of the kept answers
 
 
 def predict(

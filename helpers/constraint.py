@@ -1,87 +1,63 @@
-"""Decoding that cannot name what the database lacks: after every token, only those that keep the text a possible query.
+"""Decoding that writes nothing but queries of the target form over the tables and columns of one schema.
 
-The rules are those of the target form (`target`), looked at letter by letter: words are SQL's own, or names of this schema,
-written out in the pieces that the tokenizer makes of them; tables stand in FROM; quotes and brackets are closed. What a query
-means is left to the model.
+The form is a grammar, written out here with the schema's names in it; after every token llguidance says which may come next.
+What a query means is left to the model.
+
+Source: Willard and Louf, "Efficient Guided Generation for Large Language Models", 2023; https://github.com/guidance-ai/llguidance
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from helpers.names import Names
 
-KEYWORDS = frozenset(
-    "SELECT DISTINCT FROM WHERE GROUP BY HAVING ORDER ASC DESC LIMIT OFFSET UNION ALL INTERSECT EXCEPT AND OR NOT IN "
-    "LIKE BETWEEN IS NULL EXISTS AS JOIN LEFT ON TRUE CASE WHEN THEN ELSE END CAST INTEGER REAL TEXT COUNT SUM AVG "
-    "MIN MAX ABS ROUND LENGTH LOWER UPPER SUBSTRING STRFTIME DATE DATETIME JULIANDAY INSTR REPLACE COALESCE IIF "
-    "NULLIF TRIM".split()
-)
-SETS = frozenset(("UNION", "INTERSECT", "EXCEPT"))
-CLAUSES = frozenset(("SELECT", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT")) | SETS
-UNFINISHED = SETS | frozenset(  # words and signs that something must follow
-    "SELECT DISTINCT FROM WHERE GROUP BY HAVING ORDER LIMIT OFFSET AND OR NOT IN LIKE BETWEEN IS AS JOIN LEFT ON "
-    "CASE WHEN THEN ELSE , ( = < > + - / ! |".split()
-)
 ALIASES = tuple(f"t{number}" for number in range(1, 7))
 NAMED = tuple(f"c{number}" for number in range(1, 5))
-TYPES = ("INTEGER", "REAL", "TEXT")
-NUMBER = re.compile(r"\d+(\.\d*)?")
-SIGNS = frozenset("(),=!<>+-*/|%' ")
-LIKELIEST = 32  # tokens looked at before all others
 LONGEST_TEXT = 80  # letters of a value in quotes
-BEFORE = (" ", "(", "")  # what may stand before a word; tokens join with some of it
+# Every gold query of Spider's train and dev is in it. Of a schema's own: COLUMN and TABLE.
+GRAMMAR = rf"""
+start: select ((" UNION ALL " | " UNION " | " INTERSECT " | " EXCEPT ") select)*
+select: "SELECT " "DISTINCT "? item (", " item)* from? (" WHERE " condition)? group? order? limit?
+item: "*" | expression (" AS " NAMED)?
+from: " FROM " source (", " source | " LEFT"? " JOIN " source " ON " condition)*
+source: TABLE (" AS " ALIAS)? | "(" start ")" (" AS " ALIAS)?
+group: " GROUP BY " expression (", " expression)* (" HAVING " condition)?
+order: " ORDER BY " ordered (", " ordered)*
+ordered: condition " DESC"?
+limit: " LIMIT " NUMBER (" OFFSET " NUMBER)?
+condition: test ((" AND " | " OR ") test)*
+test: "NOT "? ("(" condition ")" | "EXISTS(" start ")" | expression comparison?)
+comparison: COMPARED expression | " IS" " NOT"? " NULL" | " NOT"? " IN (" (start | expression (", " expression)*) ")"
+    | " NOT"? " LIKE " expression | " NOT"? " BETWEEN " expression " AND " expression
+expression: term (CALCULATED term)*
+term: COLUMN | NUMBER | "-" NUMBER | TEXT | "NULL" | "TRUE" | call | "(" start ")" | "(" expression ")" | case
+    | "CAST(" expression " AS " TYPE ")"
+case: "CASE" (" WHEN " condition " THEN " expression)+ (" ELSE " expression)? " END"
+call: "COUNT(" ("*" | "DISTINCT "? expression (", " expression)*) ")" | AGGREGATE "(" "DISTINCT "? expression ")"
+    | OF_ONE "(" expression ")" | OF_TWO "(" expression ", " expression ")" | OF_ANY "(" expression (", " expression)* ")"
+    | "ROUND(" expression (", " expression)? ")" | "SUBSTRING(" expression ", " expression (", " expression)? ")"
+    | "IIF(" condition ", " expression ", " expression ")" | "REPLACE(" expression ", " expression ", " expression ")"
+NUMBER: /[0-9]+(\.[0-9]+)?/
+TEXT: /'([^'\n]|''){{0,{LONGEST_TEXT}}}'/
+COMPARED: / (=|!=|<|>|<=|>=) /
+CALCULATED: / (\+|-|\*|\/|\|\|) /
+TYPE: /INTEGER|REAL|TEXT/
+ALIAS: /{"|".join(ALIASES)}/
+NAMED: /{"|".join(NAMED)}/
+AGGREGATE: /SUM|AVG|MIN|MAX/
+OF_ONE: /ABS|LENGTH|LOWER|UPPER|TRIM|JULIANDAY/
+OF_TWO: /INSTR|NULLIF/
+OF_ANY: /COALESCE|DATE|DATETIME|STRFTIME/
+"""
 
 
-class State(NamedTuple):
-    """Where a text stands.
-
-    Attributes:
-        word: the beginning of a word that may go on.
-        last: the word or sign before it.
-        text: letters of the value in quotes that is open, else -1.
-        levels: for the query and each open bracket, outermost first, whether the text is in FROM there (F) or not (Q).
-    """
-
-    word: str
-    last: str
-    text: int
-    levels: str
-
-
-START = State("", "", -1, "Q")
-
-
-@dataclass(frozen=True, eq=False)
-class Vocabulary:
-    """A tokenizer's tokens as the texts that they add.
-
-    Attributes:
-        texts: by token id; '' for special tokens.
-        ends: tokens that end an answer.
-    """
-
-    tokenizer: Any
-    texts: tuple[str, ...]
-    ends: frozenset[int]
-
-    @functools.cache  # noqa: B019 - one vocabulary lives as long as its model
-    def cuts(self, word: str) -> frozenset[int]:
-        """After how many letters the tokenizer cuts a word, its end among them."""
-        found: set[int] = set()
-        for before in BEFORE:
-            offsets = self.tokenizer(before + word, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-            found |= {end - len(before) for _, end in offsets if end > len(before)}
-        return frozenset(found)
-
-
-def vocabulary(tokenizer: Any, ends: Iterable[int]) -> Vocabulary:
-    """The vocabulary of a tokenizer, looked at once: every question needs it.
+def vocabulary(tokenizer: Any, ends: Iterable[int]) -> Any:
+    """A tokenizer as llguidance reads it, once: every question needs it.
 
     Args:
         ends: tokens that end an answer.
@@ -90,159 +66,58 @@ def vocabulary(tokenizer: Any, ends: Iterable[int]) -> Vocabulary:
 
 
 @functools.lru_cache(maxsize=2)
-def vocabulary_of(tokenizer: Any, ends: frozenset[int]) -> Vocabulary:
+def vocabulary_of(tokenizer: Any, ends: frozenset[int]) -> Any:
     """`vocabulary`, of what can be a key."""
-    # A token alone may lose a space at its front; behind another it keeps it.
-    anchor = tokenizer("a", add_special_tokens=False)["input_ids"]
-    special = set(tokenizer.all_special_ids)
-    pairs = [[*anchor, token] for token in range(len(tokenizer))]
-    texts = tokenizer.batch_decode(pairs, clean_up_tokenization_spaces=False)
-    return Vocabulary(
-        tokenizer=tokenizer,
-        texts=tuple("" if token in special else text[1:] for token, text in enumerate(texts)),
-        ends=ends,
-    )
+    from llguidance.hf import from_tokenizer
+
+    return from_tokenizer(tokenizer, eos_token=sorted(ends))
 
 
 class Checker:
-    """Which texts are possible beginnings of a query in target form, for one schema."""
+    """Which texts are queries in target form over one schema, and which are beginnings of one.
 
-    def __init__(self, names: Names, vocabulary: Vocabulary) -> None:
+    Args:
+        vocabulary: from `vocabulary`.
+    """
+
+    def __init__(self, names: Names, vocabulary: Any) -> None:
+        from llguidance import LLMatcher
+
         self.vocabulary = vocabulary
-        columns = {shown for _, shown in names.column_of}
-        self.tables = frozenset(names.table_of)
-        self.words = frozenset(
-            {f"{table}.{column}" for table, column in names.column_of}
-            | {f"{table}.*" for table in self.tables}
-            | {f"{alias}.{column}" for alias in ALIASES for column in columns}
-            | {f"{alias}.{name}" for alias in ALIASES for name in (*NAMED, "*")}
-            | set(NAMED)
-            | KEYWORDS
-        )
-        self.open_words = self.beginnings(self.words)
-        self.open_tables = self.beginnings(self.tables)
-        self.open_aliases = self.beginnings((*ALIASES, *NAMED, *TYPES))
-        self.steps: dict[tuple[State, int], State | None] = {}
+        self.grammar = LLMatcher.grammar_from_lark(grammar(names))
+        fault = LLMatcher.validate_grammar(self.grammar, vocabulary)
+        if fault:
+            raise ValueError(f"The names of {names.schema.db_id} make no grammar: {fault}")
 
-    def beginnings(self, words: Iterable[str]) -> frozenset[str]:
-        """The beginnings of words where the tokenizer cuts them."""
-        return frozenset(word[:cut] for word in words for cut in self.vocabulary.cuts(word))
+    def matcher(self) -> Any:
+        """What follows one answer from its first token on."""
+        from llguidance import LLMatcher
 
-    def allowed(self, state: State, token: int) -> State | None:
-        """The state after one more token; None if it makes the text impossible."""
-        if token in self.vocabulary.ends:
-            return state if self.may_end(state) else None
-        key = (state, token)
-        if key not in self.steps:
-            text = self.vocabulary.texts[token] if token < len(self.vocabulary.texts) else ""
-            self.steps[key] = self.read(state, text) if text else None
-        return self.steps[key]
+        return LLMatcher(self.vocabulary, self.grammar, log_level=0)
 
-    def read(self, state: State, text: str) -> State | None:
-        """The state after more text."""
-        for letter in text:
-            after = self.letter(state, letter)
-            if after is None:
-                return None
-            state = after
-        if state.word and state.text < 0 and not self.may_go_on(state):
-            return None
-        return state
 
-    def letter(self, state: State, letter: str) -> State | None:
-        """The state after one more letter."""
-        if state.text >= 0:
-            if letter == "'":
-                return state._replace(text=-1, last="'")
-            return state._replace(text=state.text + 1) if state.text < LONGEST_TEXT and letter != "\n" else None
-        part_of_name = letter == "_" or letter.isalnum() or (letter == "*" and state.word.endswith("."))
-        if part_of_name or (letter == "." and state.word):
-            return state._replace(word=state.word + letter)
-        if state.word:
-            closed = self.close(state)
-            if closed is None:
-                return None
-            state = closed
-        if letter not in SIGNS or state.last == "":
-            return None
-        return state if letter == " " else self.sign(state, letter)
+def grammar(names: Names) -> str:
+    """The grammar of the target form with the names of one schema, in llguidance's Lark."""
+    columns: dict[str, list[str]] = defaultdict(list)
+    for table, column in names.column_of:
+        columns[table].append(column)
+    every = {column for _, column in names.column_of} | set(NAMED)
+    of_tables = [rf"{re.escape(table)}\.({either([*columns[table], '*'])})" for table in names.table_of]
+    of_aliases = [rf"({either(ALIASES)})\.({either([*every, '*'])})"]
+    return "\n".join(
+        [GRAMMAR, f"TABLE: /{either(names.table_of)}/", f"COLUMN: /{'|'.join([*of_tables, *of_aliases, either(NAMED)])}/"]
+    )
 
-    def sign(self, state: State, letter: str) -> State | None:
-        """The state after a sign."""
-        if self.expects_table(state) and letter != "(":
-            return None
-        if letter == "'":  # two in a row are one inside of the text
-            return state._replace(text=0) if state.last not in self.tables or not self.in_from(state) else None
-        if letter == "(":
-            return state._replace(last="(", levels=state.levels + "Q")
-        if letter == ")":
-            if len(state.levels) == 1 or state.last in UNFINISHED:
-                return None
-            return state._replace(last=")", levels=state.levels[:-1])
-        if letter == "," and state.last in UNFINISHED:
-            return None
-        return state._replace(last=letter)
 
-    def in_from(self, state: State) -> bool:
-        """Whether the text is in a FROM."""
-        return state.levels[-1] == "F"
-
-    def close(self, state: State) -> State | None:
-        """The state once the open word is whole; None if there is no such word here."""
-        word, levels = state.word, state.levels
-        if not self.is_word(state):
-            return None
-        if word in ("FROM", "JOIN"):
-            levels = levels[:-1] + "F"
-        elif word in CLAUSES or word == "ON":
-            levels = levels[:-1] + "Q"
-        return state._replace(word="", last=word, levels=levels)
-
-    def expects_table(self, state: State) -> bool:
-        """Whether a table must come next. A comma in FROM behind an ON is never written."""
-        return self.in_from(state) and state.last in ("FROM", "JOIN", ",")
-
-    def is_word(self, state: State) -> bool:
-        """Whether the open word may end here."""
-        word, last = state.word, state.last
-        if last == "":
-            return word == "SELECT"
-        if self.expects_table(state):
-            return word in self.tables
-        if last == "AS":
-            return word in ALIASES or word in NAMED or word in TYPES
-        if word[0].isdigit():
-            return bool(NUMBER.fullmatch(word)) and not word.endswith(".")
-        if self.in_from(state) and last in self.tables and word not in ("AS", "JOIN", "LEFT", "ON") and word not in CLAUSES:
-            return False
-        return word in self.words
-
-    def may_go_on(self, state: State) -> bool:
-        """Whether the open word is a beginning of one that may stand here, cut where the tokenizer cuts it."""
-        word, last = state.word, state.last
-        if last == "":
-            return "SELECT".startswith(word)
-        if self.expects_table(state):
-            return word in self.open_tables
-        if last == "AS":
-            return word in self.open_aliases
-        if word[0].isdigit():
-            return bool(NUMBER.fullmatch(word))
-        return word in self.open_words
-
-    def may_end(self, state: State) -> bool:
-        """Whether the text is whole."""
-        if state.text >= 0 or len(state.levels) > 1:
-            return False
-        closed = self.close(state) if state.word else state
-        return closed is not None and closed.last not in UNFINISHED and closed.last != ""
+def either(words: Iterable[str]) -> str:
+    """A regular expression for one of several words."""
+    return "|".join(re.escape(word) for word in sorted(words))
 
 
 class Constraint:
     """A logits processor (transformers) that lets each row write only what its checker allows.
 
-    The likeliest tokens are looked at first; all others only where none of those is allowed. All but what was found allowed is
-    set to minus infinity, so that samples and beams keep to it as well.
+    All that is not allowed is set to minus infinity, so that greedy answers, samples and beams keep to it alike.
 
     Args:
         checkers: one a prompt.
@@ -250,44 +125,39 @@ class Constraint:
     """
 
     def __init__(self, checkers: Sequence[Checker], width: int) -> None:
+        from llguidance import LLExecutor
+
         self.checkers = checkers
         self.width = width
-        self.states: list[dict[tuple[int, ...], State | None]] = [{(): START} for _ in checkers]
+        self.executor = LLExecutor()
+        self.matchers: dict[tuple[int, ...], Any] = {}  # by the number of a prompt and the tokens written behind it
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """Scores of the next token, (rows, vocabulary), for what rows of ids hold so far, (rows, length)."""
+        import numpy as np
         import torch
+        from llguidance.numpy import fill_next_token_bitmask_par
 
         rows_each = scores.shape[0] // len(self.checkers)
-        written = input_ids[:, self.width :].tolist()
-        found = scores.topk(min(LIKELIEST, scores.shape[1]), dim=-1).indices.tolist()
-        rows: list[int] = []
-        tokens: list[int] = []
-        for row, (ids, likely) in enumerate(zip(written, found, strict=True)):
-            number = row // rows_each
-            good = self.good(number, tuple(ids), likely)
-            if not good:  # rare: all tokens in order
-                good = self.good(number, tuple(ids), scores[row].argsort(descending=True).tolist(), first=True)
-            if not good:  # nothing fits: the answer ends here
-                good = [next(iter(self.checkers[number].vocabulary.ends))]
-            rows += [row] * len(good)
-            tokens += good
-        at = (torch.tensor(rows, device=scores.device), torch.tensor(tokens, device=scores.device))
-        bounded = torch.full_like(scores, -torch.inf)
-        bounded[at] = scores[at].clamp(min=torch.finfo(scores.dtype).min / 2)
-        return bounded
+        answers = [(row // rows_each, *ids) for row, ids in enumerate(input_ids[:, self.width :].tolist())]
+        self.follow(answers)
+        place = {one: at for at, one in enumerate(self.matchers)}
+        bits = np.zeros((len(place), -(-self.checkers[0].vocabulary.vocab_size // 32)), dtype=np.int32)
+        fill_next_token_bitmask_par(self.executor, [(self.matchers[one], at) for one, at in place.items()], bits)
+        bits = torch.from_numpy(bits[[place[one] for one in answers]]).to(scores.device)
+        allowed = ((bits[:, :, None] >> torch.arange(32, dtype=torch.int32, device=scores.device)) & 1).bool().flatten(1)
+        beyond = scores.shape[1] - allowed.shape[1]  # a model may have more places than its tokenizer has tokens, or fewer bits
+        allowed = torch.nn.functional.pad(allowed, (0, beyond))
+        allowed[~allowed.any(1), self.checkers[0].vocabulary.eos_token] = True  # a beam that is none
+        return scores.clamp(min=torch.finfo(scores.dtype).min / 2).masked_fill(~allowed, -torch.inf)
 
-    def good(self, number: int, ids: tuple[int, ...], tokens: Sequence[int], *, first: bool = False) -> list[int]:
-        """Those of some tokens that may come next; with `first`, the first of them only."""
-        checker, states = self.checkers[number], self.states[number]
-        ends = checker.vocabulary.ends
-        if ids and ids[-1] in ends:  # a row that has ended is padded
-            return [ids[-1]]
-        if ids not in states:
-            before = states.get(ids[:-1])
-            states[ids] = checker.allowed(before, ids[-1]) if before is not None else None
-        state = states[ids]
-        if state is None:  # a beam that had run out of possible tokens
-            return [next(iter(ends))]
-        found = (token for token in tokens if checker.allowed(state, token) is not None)
-        return list(itertools.islice(found, 1)) if first else list(found)
+    def follow(self, answers: Sequence[tuple[int, ...]]) -> None:
+        """Bring a matcher to where each answer stands, from where the answer without its last token stood."""
+        before, self.matchers = self.matchers, {}
+        for one in dict.fromkeys(answers):
+            known = before.get(one[:-1]) if len(one) > 1 else None
+            matcher = known.deep_copy() if known else self.checkers[one[0]].matcher()
+            new = one[-1:] if known else one[1:]
+            if new and not matcher.is_stopped():  # an answer that has ended is filled up with ends
+                matcher.consume_tokens(list(new))
+            self.matchers[one] = matcher
