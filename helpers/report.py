@@ -137,6 +137,27 @@ def outcome_table(base: Sequence[Verdict], tuned: Sequence[Verdict], names: tupl
     return pd.DataFrame(counts).fillna(0).astype(int).sort_values(names[1], ascending=False)
 
 
+def mistakes_table(kinds: Mapping[int, str], questions: Sequence[str]) -> pd.DataFrame:
+    """Kinds of mistake, the most frequent first, with the first question of each.
+
+    Args:
+        kinds: of the wrong predictions, by their places (`mistakes.kind`).
+    """
+    first: dict[str, int] = {}
+    for place, kind in kinds.items():
+        first.setdefault(kind, place)
+    rows = [
+        {
+            "differs first in": kind,
+            "wrong": count,
+            "share %": round(100 * count / len(kinds), 1),
+            "such as": questions[first[kind]],
+        }
+        for kind, count in Counter(kinds.values()).most_common()
+    ]
+    return pd.DataFrame(rows, columns=["differs first in", "wrong", "share %", "such as"]).set_index("differs first in")
+
+
 def flip_table(places: Sequence[int], limit: int = 5, **columns: Sequence[str]) -> pd.DataFrame:
     """Some of the questions that flipped: a row a question, by its number.
 

@@ -171,3 +171,11 @@ def test_a_plot_is_kept_as_a_small_picture(tmp_path):
     picture = tmp_path / "plots" / "lengths.png"
     assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size < 100_000
     assert [path.name for path in picture.parent.iterdir()] == ["lengths.png"]
+
+
+def test_kinds_of_mistake_stand_by_frequency_with_a_question_each():
+    table = report.mistakes_table({3: "values", 0: "tables", 2: "tables"}, ["a?", "b?", "c?", "d?"])
+    assert table.index.tolist() == ["tables", "values"]
+    assert table["wrong"].tolist() == [2, 1]
+    assert table["such as"].tolist() == ["c?", "d?"]
+    assert report.mistakes_table({}, []).empty

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers import answers, channel, environment, evaluation, generation, models, neighbours, prompts, runs, scores
+from helpers import answers, channel, environment, evaluation, generation, mistakes, models, neighbours, prompts, runs, scores
 from helpers.channel import Answers
 from helpers.evaluation import Verdict
 from helpers.views import View
@@ -88,6 +89,18 @@ def any_right(beams: Answers, asked: Questions) -> float:
     return round(100 * len(right) / len(asked.golds), 2)
 
 
+def still_wrong(asked: Questions, sql: Sequence[str]) -> dict[str, dict[str, int]]:
+    """How many answers are wrong, by kind of mistake and by database, the most first."""
+    kinds, databases = Counter(), Counter()
+    for (gold, db_id), one, view, verdict in zip(
+        asked.golds, sql, asked.views, evaluation.alone(asked.verdicts(sql)), strict=True
+    ):
+        if not verdict.exec:
+            kinds[mistakes.kind(gold, one, view.names)] += 1
+            databases[db_id] += 1
+    return {"by_kind": dict(kinds.most_common()), "by_database": dict(databases.most_common())}
+
+
 def climb(run: runs.Run) -> dict[str, Any]:
     """All rungs of a run with their scores and seconds."""
     settings = run.config()
@@ -108,7 +121,8 @@ def climb(run: runs.Run) -> dict[str, Any]:
         print(rungs[-1], flush=True)
         if possible is None and any(len(some) > 1 for some in found):
             possible = any_right(found, asked)
-    return {"candidates": settings.candidates, "any_candidate_right": possible, "rungs": rungs, **runs.machine()}
+    still = still_wrong(asked, sql)
+    return {"candidates": settings.candidates, "any_candidate_right": possible, "rungs": rungs, "wrong": still, **runs.machine()}
 
 
 if __name__ == "__main__":

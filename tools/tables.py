@@ -90,6 +90,16 @@ def ladder() -> str:
     return "\n".join([*lines, f"| (any of the {dev['candidates']} right) | {possible:.1f} | | | {elsewhere:.1f} |"])
 
 
+def wrong() -> str:
+    """README: what the answers that are still wrong differ in first, and the databases that most of them are about."""
+    found = json.loads((RESULTS / LADDERS[0] / "ladder.json").read_text(encoding="utf-8"))["wrong"]
+    total = sum(found["by_kind"].values())
+    lines = [f"| differs first in | of {total} wrong answers |", "|---|---|"]
+    lines += [f"| {kind} | {count} |" for kind, count in found["by_kind"].items()]
+    databases = [f"{name} {count}" for name, count in list(found["by_database"].items())[:6]]
+    return "\n".join([*lines, "", f"Most are about {', '.join(databases)}."])
+
+
 def ledger() -> str:
     """README: trials on train databases held out from training, by which settings are chosen."""
     lines = ["| settings that differ | steps | questions | EX (95 %) | record |", "|---|---|---|---|---|"]
@@ -262,6 +272,7 @@ def pages() -> dict[Path, str]:
         ("scaling", scaling),
         ("ladder", ladder),
         ("ledger", ledger),
+        ("wrong", wrong),
     ):
         readme = fill(readme, name, table())
     made = {ROOT / "README.md": readme}
