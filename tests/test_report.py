@@ -177,5 +177,5 @@ def test_kinds_of_mistake_stand_by_frequency_with_a_question_each():
     table = report.mistakes_table({3: "values", 0: "tables", 2: "tables"}, ["a?", "b?", "c?", "d?"])
     assert table.index.tolist() == ["tables", "values"]
     assert table["wrong"].tolist() == [2, 1]
-    assert table["such as"].tolist() == ["c?", "d?"]
+    assert table["such as"].tolist() == ["a?", "d?"]
     assert report.mistakes_table({}, []).empty
