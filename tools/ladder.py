@@ -1,7 +1,7 @@
 """What each step from an answer to the chosen SQL is worth: python -m tools.ladder RUN.
 
-Asks the tuned model of a run the same dev questions by one more means a rung, from plain greedy answers to candidates that are
-weighed and run, judges each on the database and its altered copies, and writes evaluation/ladder.json into the run. The model,
+Answers the dev questions of a run by one more means a rung, from plain greedy answers to candidates that are weighed and run,
+judges each on the database and its altered copies, and writes evaluation/ladder.json into the run. The model,
 its training and the prompts stay the same throughout.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers import answers, channel, environment, evaluation, generation, mistakes, models, neighbours, prompts, runs, scores
+from helpers import answers, constraint, environment, evaluation, generation, mistakes, models, neighbours, prompts, runs, scores
 from helpers.channel import Answers
 from helpers.evaluation import Verdict
 from helpers.views import View
@@ -48,30 +48,32 @@ def scored(strict: Sequence[Verdict]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in both.items()}
 
 
-def steps(run: runs.Run, asked: Questions, messages: Sequence[str], texts: Sequence[str]) -> Iterator[tuple[str, Answers, float]]:
-    """Each rung's name, its answers (several where they are still to be run), and the seconds that they took in all."""
+def steps(run: runs.Run, asked: Questions, messages: Sequence[str]) -> Iterator[tuple[str, Answers, float]]:
+    """Each rung's name, its answers (several where they are still to be run), and the seconds that they took in all.
+
+    Beams and their weights are those that 05 Evaluate has kept.
+    """
     settings = models.to_answer(run.config())
     model, tokenizer = models.load_trained(settings, run / "adapter")
-    channel.attach(model, run, settings)
     ids = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
     checkers = answers.checkers(model, tokenizer, asked.views, settings)
 
-    def searched(**options: Any) -> tuple[Answers, float]:
+    def greedy(checkers: Sequence[constraint.Checker] | None) -> tuple[Answers, float]:
         begin = time.perf_counter()
         limits = {"max_new_tokens": settings.max_new_tokens, "batch_size": settings.per_device_eval_batch_size}
-        return generation.search(model, tokenizer, ids, **limits, **options), time.perf_counter() - begin
+        return generation.search(model, tokenizer, ids, checkers=checkers, **limits), time.perf_counter() - begin
 
-    yield "greedy", *searched()
-    yield "and only names that the schema has", *searched(checkers=checkers)
-    beams, took = searched(checkers=checkers, count=settings.candidates)
-    yield f"{settings.candidates} beams, the first of them", first(beams), took
-    yield "the first that gives rows", beams, took
+    yield "greedy", *greedy(None)
+    yield "and only queries over this schema", *greedy(checkers)
+    if settings.candidates > 1:
+        kept = run.read_json("evaluation/tuned.json")
+        yield f"{settings.candidates} beams, the first of them", first(kept["answers"]), kept["seconds"]
+        yield "the first that gives rows", kept["answers"], kept["seconds"]
     if settings.question_weight:
-        begin = time.perf_counter()
-        weighed = channel.weigh(model, tokenizer, beams, texts, settings)
-        took += time.perf_counter() - begin
-        yield "the one that explains the question best", first(weighed), took
-        yield "the best explaining that gives rows", weighed, took
+        weighed = run.read_json("evaluation/weighed.json")
+        took = kept["seconds"] + weighed["seconds"]
+        yield "the one that explains the question best", first(weighed["answers"]), took
+        yield "the best explaining that gives rows", weighed["answers"], took
 
 
 def first(found: Answers) -> Answers:
@@ -113,7 +115,7 @@ def climb(run: runs.Run) -> dict[str, Any]:
         tables=dataset.tables,
     )
     rungs, possible = [], None
-    for name, found, seconds in steps(run, asked, messages, [one.question for one in examples]):
+    for name, found, seconds in steps(run, asked, messages):
         begin = time.perf_counter()
         sql = answers.chosen(found, asked.views, settings, progress=name)
         seconds += time.perf_counter() - begin
