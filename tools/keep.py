@@ -1,7 +1,7 @@
 """Keep a run as evidence: python -m tools.keep runs/NAME results/NAME [record].
 
-Copies record.json, the predictions, the ladder if there is one, the plots of scores and loss and the executed notebooks, with
-folders of this machine taken out. With the word `record`, record.json alone: a row of a table.
+Copies record.json, the predictions, ladder and other wordings where there are some, the plots of scores and loss and the
+executed notebooks, with folders of this machine taken out. With the word `record`, record.json alone: a row of a table.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import environment, runs
-from tools import ladder
+from tools import ladder, wordings
 
 KEPT = ("predictions.txt", "predictions_base.txt", "scores.txt")
 PLOTS = ("scores.png", "training.png")
@@ -41,8 +41,9 @@ def keep(run: runs.Run, target: Path, *, record_only: bool = False) -> None:
             return
         for name in KEPT:
             shutil.copy(run / "evaluation" / name, folder / name)
-        if (run / ladder.FILE).is_file():
-            write_without_folders(run / ladder.FILE, folder)
+        for name in (ladder.FILE, wordings.FILE):
+            if (run / name).is_file():
+                write_without_folders(run / name, folder)
         for name in PLOTS:
             shutil.copy(run / "plots" / name, folder / name)
         for notebook in sorted((run / "notebooks").glob("[0-9]*.ipynb")):
