@@ -1,8 +1,8 @@
 """What other words for the same questions do to the answers: python -m tools.wordings RUN.
 
 Two rules reword the dev questions of a run: columns and tables that gold needs get another name than the schema's (synonyms),
-or a column is not named before its value (left out). The tuned model answers what has changed, in the run's own way; EX before and
-after stand in evaluation/wordings.json. Gold is only used to see which names matter.
+or a column is not named before its value (left out). The tuned model answers what has changed, in the run's own way; EX before
+and after stand in evaluation/wordings.json. Gold is only used to see which names matter.
 
 Source: Gan et al., "Towards Robustness of Text-to-SQL Models against Synonym Substitution" (Spider-Syn), ACL 2021; Deng et al.,
 "Structure-Grounded Pretraining for Text-to-SQL" (Spider-Realistic), NAACL 2021. Their questions are written by people.
