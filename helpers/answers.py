@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from helpers import channel, choice, constraint, execution, generation, processes, prompts
+from helpers import channel, choice, constraint, execution, extra, generation, processes, prompts, verifier
 from helpers.config import RunConfig
+from helpers.extra import Answers
 from helpers.progress import tqdm
 from helpers.runs import Run
 from helpers.views import View
@@ -59,7 +61,7 @@ def found(
     questions: Sequence[str],
     views: Sequence[View],
     base: bool,
-) -> tuple[channel.Answers, float]:
+) -> tuple[Answers, float]:
     """The answers to each message, not yet chosen from, and the seconds that they took. As `predict`."""
     name = "base" if base else "tuned"
     prompts_ids = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
@@ -68,7 +70,7 @@ def found(
     if settings.num_processes > 1 and not processes.several() and not is_kept(run, name, identity):
         processes.start("answers", run, settings.num_processes)
 
-    def search(numbers: list[int]) -> channel.Answers:
+    def search(numbers: list[int]) -> Answers:
         return generation.search(
             model,
             tokenizer,
@@ -82,26 +84,65 @@ def found(
         )
 
     kept = once(run, name, identity, len(messages), search)
-    if base or not settings.question_weight:
+    if base:
         return kept["answers"], kept["seconds"]
-
-    def weigh(numbers: list[int]) -> channel.Answers:
-        return channel.weigh(
-            model,
-            tokenizer,
-            [kept["answers"][number] for number in numbers],
-            [questions[number] for number in numbers],
-            settings,
-            progress="questions from candidates" if processes.is_first() else "",
-        )
-
-    adapter = (run / channel.FOLDER / "adapter/adapter_model.safetensors").read_bytes()
-    identity = hashlib.sha256(f"{identity} {settings.question_weight}".encode() + adapter).hexdigest()
-    weighed = once(run, "weighed", identity, len(messages), weigh)
-    return weighed["answers"], kept["seconds"] + weighed["seconds"]
+    some, seconds = kept["answers"], kept["seconds"]
+    for adapter, weight, weigh in weighers(model, tokenizer, questions, views, settings):
+        content = (run / adapter / "adapter/adapter_model.safetensors").read_bytes()
+        identity = hashlib.sha256(f"{identity} {weight}".encode() + content).hexdigest()
+        kept = once(run, adapter, identity, len(messages), functools.partial(weigh, some))
+        some, seconds = kept["answers"], seconds + kept["seconds"]
+    return some, seconds
 
 
-def once(run: Run, name: str, identity: str, questions: int, find: Callable[[list[int]], channel.Answers]) -> dict[str, Any]:
+def weighers(
+    model: Any, tokenizer: Any, questions: Sequence[str], views: Sequence[View], settings: RunConfig
+) -> Iterator[tuple[str, float, Callable[[Answers, list[int]], Answers]]]:
+    """The adapters that have a word in the choice, in their order: name, weight, and what weighs the answers to some questions,
+    given those to all and the numbers of some.
+    """
+    show = processes.is_first()
+    if settings.question_weight:
+
+        def explain(some: Answers, numbers: list[int]) -> Answers:
+            asked = [questions[number] for number in numbers]
+            progress = "questions from candidates" if show else ""
+            return channel.weigh(model, tokenizer, [some[number] for number in numbers], asked, settings, progress=progress)
+
+        yield channel.NAME, settings.question_weight, explain
+    if settings.verifier_weight:
+
+        def verify(some: Answers, numbers: list[int]) -> Answers:
+            asked, about = [questions[number] for number in numbers], [views[number] for number in numbers]
+            progress = "candidates verified" if show else ""
+            mine = [some[number] for number in numbers]
+            return verifier.weigh(model, tokenizer, mine, asked, about, settings, progress=progress)
+
+        yield verifier.NAME, settings.verifier_weight, verify
+
+
+def attach(model: Any, run: Run, settings: RunConfig) -> None:
+    """Give a tuned model the further adapters of its run that the settings give weight.
+
+    Raises:
+        runs.MissingStep: the run lacks one.
+    """
+    for name, setting in ((channel.NAME, "question_weight"), (verifier.NAME, "verifier_weight")):
+        if getattr(settings, setting):
+            extra.attach(name, setting, model, run)
+
+
+def weighed(
+    model: Any, tokenizer: Any, some: Answers, questions: Sequence[str], views: Sequence[View], settings: RunConfig
+) -> Answers:
+    """Answers with the word of every adapter that the model has, outside of a run."""
+    for name, _, weigh in weighers(model, tokenizer, questions, views, settings):
+        if extra.is_attached(name, model):
+            some = weigh(some, list(range(len(some))))
+    return some
+
+
+def once(run: Run, name: str, identity: str, questions: int, find: Callable[[list[int]], Answers]) -> dict[str, Any]:
     """What evaluation/NAME.json keeps, found if it is not there: `answers` to all questions, and the `seconds` that they took.
 
     Args:

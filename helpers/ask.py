@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from helpers import (
     adapter,
     answers,
-    channel,
     environment,
     execution,
     generation,
@@ -187,8 +186,8 @@ class Assistant:
             batch_size=1,
             checkers=answers.checkers(self.model, self.tokenizer, [view], self.settings),
         )
-        if candidates > 1 and channel.is_attached(self.model):
-            written = channel.weigh(self.model, self.tokenizer, written, [question], self.settings)
+        if candidates > 1:
+            written = answers.weighed(self.model, self.tokenizer, written, [question], [view], self.settings)
         found = tried(database, answers.probable(written[0], view), self.settings.query_timeout)
         hint = "" if any(one.result.ok for one in found) else nearest_names([one.result.error or "" for one in found], tables)
         return Answer(question=question, candidates=found, left_out=left_out, hint=hint, seconds=time.perf_counter() - begin)
@@ -245,7 +244,7 @@ def load(run_dir: str | Path | None = None, model: str | None = None) -> Assista
     run = trained_run(run_dir)
     settings = for_this_machine(run.config())
     loaded, tokenizer = models.load_trained(settings, run / "adapter")
-    channel.attach(loaded, run, settings)
+    answers.attach(loaded, run, settings)
     return Assistant(model=loaded, tokenizer=tokenizer, settings=settings, name=run.path.name, trust=trust(run.record()))
 
 

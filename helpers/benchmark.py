@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 FILE = "benchmark.json"
 ARM_SECONDS = 300  # after which an arm counts as stuck
 UNTIMED_STEPS = 3  # they compile kernels and grow the memory pool
-LOSS_STEPS = 16  # of the arms whose losses are compared
-PEAK_STEPS = 8  # after which the peak is read: all arms with the same batch have seen the same rows by then
+LOSS_STEPS = 10  # of the arms whose losses are compared
+PEAK_STEPS = 6  # after which the peak is read: all arms with the same batch have seen the same rows by then
 TRAINING_ROWS = 2000  # more than any arm sees
 CORES_EACH = 4  # that a process needs to import its libraries without disturbing the arm that is timed
 
@@ -38,7 +38,7 @@ class Arm:
 
     Attributes:
         overrides: settings that differ from those of the benchmark.
-        steps: optimiser steps; the first three are not timed, and the peak of memory is that of the first eight.
+        steps: optimiser steps; the first three are not timed, and the peak of memory is that of the first six.
         all_tokens: the loss counts prompts as well.
         answers: time this many answers, each as long as gold's, instead of training.
     """
@@ -55,12 +55,15 @@ LITERAL = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
 PLAIN = {"engine": "transformers", "gradient_checkpointing": "standard"}
 SIXTEEN = {"load_in_4bit": False}
 FULL = {name: value for name, value in PRESETS["full"].items() if name not in ("max_steps", "num_train_epochs")}
-FULL |= {"per_device_train_batch_size": 64, "gradient_accumulation_steps": 1, "gradient_checkpointing": "off"}
+FULL |= {
+    "per_device_train_batch_size": PRESETS["full"]["gradient_accumulation_steps"],
+    "gradient_accumulation_steps": 1,
+    "gradient_checkpointing": "off",
+}
 ARMS = (
     Arm(name="8 x 1", overrides=WHOLE, steps=LOSS_STEPS),
     Arm(name="1 x 8", overrides=LITERAL, steps=LOSS_STEPS),
     Arm(name="8 x 1 again", overrides=WHOLE, steps=LOSS_STEPS),
-    Arm(name="2 x 4", overrides={"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}),
     Arm(name="16-bit weights", overrides=WHOLE | SIXTEEN),
     Arm(name="16-bit weights, fp16", overrides=WHOLE | SIXTEEN | {"precision": "fp16"}),
     Arm(name="float32", overrides=WHOLE | SIXTEEN | {"precision": "fp32"}),
@@ -72,8 +75,8 @@ ARMS = (
     Arm(name="loss on all tokens", overrides=WHOLE, all_tokens=True),
     Arm(name="without Unsloth", overrides=WHOLE | PLAIN),
     Arm(name="without Unsloth, 1 x 8", overrides=LITERAL | PLAIN),
-    Arm(name="full", overrides=FULL, steps=12),
-    Arm(name="full without Unsloth", overrides=FULL | {"engine": "transformers"}, steps=12),
+    Arm(name="full", overrides=FULL, steps=LOSS_STEPS),
+    Arm(name="full without Unsloth", overrides=FULL | {"engine": "transformers"}, steps=LOSS_STEPS),
     Arm(name="one answer at a time", overrides={"per_device_eval_batch_size": 1}, answers=12),
     Arm(name="all answers", overrides={"per_device_eval_batch_size": 0}, answers=1034),
 )
@@ -88,7 +91,8 @@ def run_all(run: runs.Run, settings: RunConfig) -> dict[str, Any]:
 
     tokenizer = models.load_tokenizer(model_files.find(settings.model_name))
     if not run.has("data"):
-        prompts.write_data(run, spider.load(settings.data_source, settings.held_out_databases), tokenizer, settings)
+        dataset = spider.load(settings.data_source, settings.held_out_databases, settings.held_out_part)
+        prompts.write_data(run, dataset, tokenizer, settings)
     rows = prompts.draw(prompts.read_training_rows(run, tokenizer, settings), TRAINING_ROWS, settings.seed)
     examples, messages = prompts.read_dev(run, settings)
     asked = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
@@ -117,7 +121,8 @@ def measure(
 
     Returns:
         of an arm: seconds_per_step, tokens_per_second, weights_gib, peak_memory_gib, optimizer_mib, losses; of answers:
-        seconds, tokens_in, tokens_out, tokens_per_second, peak_memory_gib; of an arm that failed: error.
+        seconds, tokens_in, tokens_out, tokens_per_second, peak_memory_gib; of an arm that failed: error; of all:
+        arm_seconds, what it took with loading.
     """
     kept = run.read_json(FILE) if (run / FILE).is_file() else {}
     values = {name: runs.portable(value) for name, value in settings.values().items()}
@@ -132,7 +137,8 @@ def measure(
             ahead = (os.cpu_count() or 1) // CORES_EACH
             for later in waiting[len(started) : place + 1 + ahead]:
                 started.append(processes.enter_context(Process(later, settings, shared, Path(folder))))
-            results[arm.name] = started[place].result()
+            begin = time.perf_counter()
+            results[arm.name] = started[place].result() | {"arm_seconds": round(time.perf_counter() - begin, 1)}
             run.write_json(FILE, {"made_with": made_with, **runs.machine(), "arms": results})
     return results
 

@@ -69,6 +69,7 @@ class RunConfig:
     held_out_databases: int = setting(
         0, "data", "train databases kept from training and judged in place of dev, to choose settings by", low=0
     )
+    held_out_part: int = setting(0, "data", "which of the groups of so many train databases is held out", low=0)
     model_name: str = setting(LLAMA, "data", "Hub name or folder of the model to start from")
     max_seq_length: int = setting(
         1024, "data", "prompt and completion together; longer examples are dropped", unit="tokens", low=16
@@ -143,7 +144,13 @@ class RunConfig:
         1, "evaluate", "queries found for a question by beam search; the likeliest that gives rows is taken", low=1
     )
     question_weight: float = setting(
-        0.0, "train", "weight of a second adapter's word on how well a candidate explains the question; 0 needs none", low=0
+        0.0, "evaluate", "weight of a second adapter's word on how well a candidate explains the question; 0 needs none", low=0
+    )
+    verifier_weight: float = setting(
+        0.0, "evaluate", "weight of a third adapter's word on whether a candidate answers the question; 0 needs none", low=0
+    )
+    verifier_runs: tuple[str, ...] = setting(
+        (), "evaluate", "runs with held_out_databases whose judged candidates the third adapter learns from"
     )
     per_device_eval_batch_size: int = setting(
         0, "evaluate", "questions answered together; 0 takes as many as fit", unit="questions", low=0
@@ -159,8 +166,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         for field in settings_fields():
             object.__setattr__(self, field.name, checked(field.name, getattr(self, field.name)))
-        if self.question_weight and self.candidates == 1:
-            raise ValueError("question_weight chooses among candidates: set candidates to 2 or more, or question_weight to 0")
+        for name in ("question_weight", "verifier_weight"):
+            if getattr(self, name) and self.candidates == 1:
+                raise ValueError(f"{name} chooses among candidates: set candidates to 2 or more, or {name} to 0")
+        if self.verifier_weight and not self.verifier_runs:
+            raise ValueError("verifier_weight needs judged candidates to learn from: name runs that made them in verifier_runs")
         if self.max_steps == 0 and self.num_train_epochs == 0:
             raise ValueError("max_steps=0 and num_train_epochs=0 leave nothing to train: set one of them")
         self.share(self.num_processes)
@@ -189,8 +199,7 @@ class RunConfig:
         words = [f"{self.candidates} beams, the best that gives rows" if self.candidates > 1 else "greedy"]
         if self.constrained and self.prompt_style == "linked":
             words.append("names of the schema alone")
-        if self.question_weight:
-            words.append(f"question_weight {self.question_weight:g}")
+        words += [f"{name} {getattr(self, name):g}" for name in ("question_weight", "verifier_weight") if getattr(self, name)]
         return ", ".join(words)
 
     def steps(self, examples: int) -> int:
@@ -202,7 +211,7 @@ class RunConfig:
     def values(self) -> dict[str, Any]:
         """Name and value of every setting, ready for JSON."""
         values = {field.name: getattr(self, field.name) for field in settings_fields()}
-        return values | {"target_modules": list(self.target_modules), "prompt_parts": list(self.prompt_parts)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def with_overrides(self, overrides: Mapping[str, Any], origin: str) -> RunConfig:
         """The same configuration with some values replaced; None keeps a value."""
@@ -369,6 +378,8 @@ def checked(name: str, value: Any) -> Any:
     if name not in fields:
         raise ValueError(f"No parameter is called {name!r}.{nearest(name, fields)}")
     metadata = fields[name].metadata
+    if not value and fields[name].default == ():
+        return ()
     value = as_type(name, value, typing.get_type_hints(RunConfig)[name])
     for one in value if isinstance(value, tuple) else (value,):
         if metadata["choices"] and one not in metadata["choices"]:

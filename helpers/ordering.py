@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,9 +12,10 @@ from trl import SFTTrainer
 
 
 class ByLength(LengthGroupedSampler):
-    """Examples of like length together, in an order of its own in every epoch.
+    """Examples of like length together, a step's at a time, in an order of its own in every epoch.
 
-    Its parent draws from torch's global generator, which a resumed training has in another state.
+    Its parent draws from torch's global generator, which a resumed training has in another state, and goes from long steps to
+    short ones over and over: here the steps are mixed.
     """
 
     def __init__(self, batch_size: int, lengths: list[int], seed: int) -> None:
@@ -24,6 +26,14 @@ class ByLength(LengthGroupedSampler):
     def set_epoch(self, epoch: int) -> None:
         """Take the order of this epoch."""
         self.generator.manual_seed(self.seed + epoch)
+
+    def __iter__(self) -> Iterator[int]:
+        """The places of the examples, one step's behind another's."""
+        places = list(super().__iter__())
+        steps = [places[begin : begin + self.batch_size] for begin in range(0, len(places), self.batch_size)]
+        whole = len(places) // self.batch_size  # a step that is not full stays the last: it would shift those behind it
+        order = torch.randperm(whole, generator=self.generator).tolist()
+        return iter([place for step in [*order, *range(whole, len(steps))] for place in steps[step]])
 
 
 class Epochs(TrainerCallback):

@@ -301,6 +301,8 @@ def machine() -> dict[str, Any]:
 
 def portable(value: Any) -> Any:
     """A setting as a record keeps it: a path is cut to its last part, for a record travels between machines."""
+    if isinstance(value, list):
+        return [portable(one) for one in value]
     if isinstance(value, str) and Path(value).is_absolute():
         return Path(value).name
     return value

@@ -127,18 +127,18 @@ class DataSet:
         return pd.DataFrame(columns, index=[*LEVELS, "all", "databases"])
 
 
-def load(data_source: str, held_out_databases: int = 0) -> DataSet:
+def load(data_source: str, held_out_databases: int = 0, held_out_part: int = 0) -> DataSet:
     """The data set that a configuration's `data_source` names: "spider", "sample" or a folder.
 
     Args:
-        held_out_databases: as `hold_out`; 0 leaves train and dev as they are.
+        held_out_databases, held_out_part: as `hold_out`; 0 databases leave train and dev as they are.
 
     Raises:
         download.DownloadError: Spider could not be fetched.
         BadData: a folder does not hold what it should, each fault named.
     """
     if held_out_databases:
-        return hold_out(load(data_source), held_out_databases)
+        return hold_out(load(data_source), held_out_databases, held_out_part)
     if data_source == "sample":
         return load_sample()
     if data_source == "spider":
@@ -147,19 +147,25 @@ def load(data_source: str, held_out_databases: int = 0) -> DataSet:
     return load_folder(environment.resolve(data_source))
 
 
-def hold_out(dataset: DataSet, count: int) -> DataSet:
-    """The data set with some of its train databases, always the same ones, in place of dev: to choose settings by.
+def hold_out(dataset: DataSet, count: int, part: int = 0) -> DataSet:
+    """The data set with some of its train databases in place of dev: to choose settings by, or to learn from mistakes.
+
+    Args:
+        part: which group of so many databases, from 0; the groups are always the same, and share no database.
 
     Raises:
-        BadData: train would have no database left.
+        BadData: train would have no database left, or there are not so many groups.
     """
     there = sorted({example.db_id for example in dataset.train})
     if count >= len(there):
         raise BadData(f"held_out_databases={count}, but {dataset.name} trains on {len(there)} databases: some must be left")
-    held = set(random.Random(0).sample(there, count))
+    random.Random(0).shuffle(there)
+    held = set(there[part * count : (part + 1) * count])
+    if len(held) < count:
+        raise BadData(f"held_out_part={part}: {len(there)} databases make only {len(there) // count} groups of {count}")
     return dataclasses.replace(
         dataset,
-        name=f"{dataset.name}, {count} train databases held out",
+        name=f"{dataset.name}, {count} train databases held out{f' (group {part})' if part else ''}",
         train=tuple(example for example in dataset.train if example.db_id not in held),
         dev=tuple(dataclasses.replace(example, seen=False) for example in dataset.train if example.db_id in held),
     )

@@ -1,12 +1,13 @@
 """One process of several that do a notebook's work together: accelerate launch --num_processes 2 -m helpers.worker train RUN
 
-`train` does what 04 Train does, `channel` what its second adapter needs, `answers` finds the answers that 05 Evaluate judges. The
-run folder must hold what they read; on several hosts, all of them must see it.
+`train` does what 04 Train does, `channel` and `verifier` what its further adapters need, `answers` finds the answers that 05
+Evaluate judges. The run folder must hold what they read; on several hosts, all of them must see it.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -49,32 +50,38 @@ def train(run: Run, shape: dict | None) -> None:
         adapter.save(model, tokenizer, settings, run, outcome)
 
 
-def channel(run: Run, shape: dict | None) -> None:
-    """Train the second adapter and keep it."""
-    from helpers import channel, model_files, models, trainer
+def extra(name: str, run: Run, shape: dict | None) -> None:
+    """Train the adapter of this name, beside the first, and keep it."""
+    from helpers import channel, model_files, models, trainer, verifier
 
     settings = run.config()
     models.start_engine(settings)
     tokenizer = models.load_tokenizer(model_files.find(settings.model_name))
-    channel.learn(run, tokenizer, settings, shape=shape and trainer.Shape(**shape))
+    learn = {"channel": channel.learn, "verifier": verifier.learn}[name]
+    learn(run, tokenizer, settings, shape=shape and trainer.Shape(**shape))
 
 
 def answers(run: Run, shape: None) -> None:
     """Find the answers before and after training, each process those to a share of the questions."""
-    from helpers import answers, channel, models, prompts
+    from helpers import answers, models, prompts
 
     run.require("train", "helpers.worker")
     settings = run.config()
     examples, messages = prompts.read_dev(run, settings)
     views = prompts.views_of(examples, prompts.load_dataset(run, settings), settings)
     model, tokenizer = models.load_trained(settings, run / "adapter")
-    channel.attach(model, run, settings)
+    answers.attach(model, run, settings)
     questions = [example.question for example in examples]
     for base in (True, False):
         answers.found(model, tokenizer, messages, settings, run, questions=questions, views=views, base=base)
 
 
-JOBS = {"train": train, "channel": channel, "answers": answers}
+JOBS = {
+    "train": train,
+    "channel": functools.partial(extra, "channel"),
+    "verifier": functools.partial(extra, "verifier"),
+    "answers": answers,
+}
 
 if __name__ == "__main__":
     main()

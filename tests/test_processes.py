@@ -65,7 +65,7 @@ def learned(run, settings, sample):
     second = channel.learn(run, tokenizer, settings)
     examples, messages = prompts.read_dev(run, settings)
     model, tokenizer = models.load_trained(settings, run / "adapter")
-    channel.attach(model, run, settings)
+    answers.attach(model, run, settings)
     about = {"questions": [one.question for one in examples], "views": prompts.views_of(examples, sample, settings)}
     sql = [answers.predict(model, tokenizer, messages, settings, run, **about, base=base)[0] for base in (True, False)]
     return outcome, second, weights, sql
@@ -87,7 +87,7 @@ def test_two_processes_learn_and_answer_what_one_does(data, tmp_path, capfd):
     for name, weights in one[2].items():
         assert torch.allclose(two[2][name], weights, atol=1e-5), name
     assert two[3] == one[3]
-    kept = [run.read_json(f"evaluation/{name}.json")["answers"] for name in ("tuned", "weighed")]
+    kept = [run.read_json(f"evaluation/{name}.json")["answers"] for name in ("tuned", "channel")]
     assert [len(some) for some in kept] == [settings.eval_questions] * 2
     assert "training: 100%" in capfd.readouterr().err, "their progress is shown"
 

@@ -15,9 +15,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers import answers, constraint, environment, evaluation, generation, mistakes, models, neighbours, prompts, runs, scores
-from helpers.channel import Answers
+from helpers import (
+    answers,
+    channel,
+    constraint,
+    environment,
+    evaluation,
+    generation,
+    mistakes,
+    models,
+    neighbours,
+    prompts,
+    runs,
+    scores,
+    verifier,
+)
 from helpers.evaluation import Verdict
+from helpers.extra import Answers
 from helpers.views import View
 
 FILE = "evaluation/ladder.json"
@@ -65,15 +79,21 @@ def steps(run: runs.Run, asked: Questions, messages: Sequence[str]) -> Iterator[
 
     yield "greedy", *greedy(None)
     yield "and only queries over this schema", *greedy(checkers)
-    if settings.candidates > 1:
-        kept = run.read_json("evaluation/tuned.json")
-        yield f"{settings.candidates} beams, the first of them", first(kept["answers"]), kept["seconds"]
-        yield "the first that gives rows", kept["answers"], kept["seconds"]
-    if settings.question_weight:
-        weighed = run.read_json("evaluation/weighed.json")
-        took = kept["seconds"] + weighed["seconds"]
-        yield "the one that explains the question best", first(weighed["answers"]), took
-        yield "the best explaining that gives rows", weighed["answers"], took
+    if settings.candidates == 1:
+        return
+    kept = run.read_json("evaluation/tuned.json")
+    seconds = kept["seconds"]
+    yield f"{settings.candidates} beams, the first of them", first(kept["answers"]), seconds
+    yield "the first that gives rows", kept["answers"], seconds
+    for name, weight, title in (
+        (channel.NAME, settings.question_weight, "the one that explains the question best"),
+        (verifier.NAME, settings.verifier_weight, "and that the verifier believes most"),
+    ):
+        if weight:
+            kept = run.read_json(f"evaluation/{name}.json")
+            seconds += kept["seconds"]
+            yield title, first(kept["answers"]), seconds
+            yield f"{title}, of those that give rows", kept["answers"], seconds
 
 
 def first(found: Answers) -> Answers:

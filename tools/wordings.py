@@ -20,7 +20,6 @@ from sqlglot import exp
 from helpers import (
     answers,
     augment,
-    channel,
     environment,
     evaluation,
     execution,
@@ -125,7 +124,7 @@ def measure(run: runs.Run) -> dict[str, Any]:
     views = prompts.views_of(examples, dataset, settings)
     before = [row["tuned"]["sql"] for row in run.read_jsonl("evaluation/verdicts.jsonl")]
     model, tokenizer = models.load_trained(settings, run / "adapter")
-    channel.attach(model, run, settings)
+    answers.attach(model, run, settings)
     limits, made = execution.Limits(seconds=settings.query_timeout), {}
     for name, rule in RULES.items():
         changed = reworded(examples, views, rule)
@@ -165,8 +164,7 @@ def answered(model: Any, tokenizer: Any, settings: Any, questions: Sequence[str]
         checkers=answers.checkers(model, tokenizer, views, settings),
         progress=title,
     )
-    if settings.question_weight:
-        found = channel.weigh(model, tokenizer, found, questions, settings, progress=title)
+    found = answers.weighed(model, tokenizer, found, questions, views, settings)
     return answers.chosen(found, views, settings, progress=title)
 
 

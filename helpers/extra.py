@@ -1,0 +1,85 @@
+"""Adapters beside the first, trained on a fresh base in a part of the run folder, and switched to when they are asked."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from helpers import models, processes, runs, training
+from helpers.config import RunConfig
+from helpers.prompts import Row
+from helpers.trainer import Shape
+from helpers.training import Outcome
+
+Answers = list[list[tuple[str, float]]]  # of each question, (text in the form that the model writes, log probability)
+
+
+def learn(
+    name: str, run: runs.Run, tokenizer: Any, rows: Sequence[Row], settings: RunConfig, epochs: float, shape: Shape | None
+) -> Outcome:
+    """Train the adapter called `name` with the settings of the first, in the run's folder of that name. Goes on from its newest
+    checkpoint.
+
+    Args:
+        shape: of a step, where it is known.
+
+    Raises: as `training.train`.
+    """
+    own = settings.with_overrides({"num_train_epochs": epochs, "max_steps": 0}, f"the {name}")
+    part = runs.Run(run / name)
+    part.path.mkdir(exist_ok=True)
+    model, _ = models.load(own)
+    start = functools.partial(processes.start, name, run)
+    fitting = [row for row in rows if len(row.input_ids) <= own.max_seq_length]
+    outcome = training.train(model, tokenizer, fitting, own, part, shape=shape, start=start)
+    if processes.is_first():
+        with part.new_folder("adapter") as folder:
+            model.save_pretrained(folder)
+        if outcome.new_steps:
+            run.add_to_record(**{name: outcome.record()})
+    return outcome
+
+
+def attach(name: str, setting: str, model: Any, run: runs.Run) -> None:
+    """Give a tuned model an adapter of its run.
+
+    Args:
+        setting: what gives it weight.
+
+    Raises:
+        runs.MissingStep: the run has none.
+    """
+    if not (run / name / "adapter").is_dir():
+        raise runs.MissingStep(
+            f"{setting} is set, but {run.path.name} has no {name}/adapter: run 04 Train again, it trains what is missing "
+            f"alone; or set {setting}=0"
+        )
+    model.load_adapter(str(run / name / "adapter"), adapter_name=name)
+
+
+def is_attached(name: str, model: Any) -> bool:
+    """Whether a model has the adapter."""
+    return name in getattr(model, "peft_config", {})
+
+
+@contextlib.contextmanager
+def speaking(name: str, model: Any) -> Iterator[None]:
+    """The model with this adapter in place of the first."""
+    first = model.active_adapter
+    model.set_adapter(name)
+    try:
+        yield
+    finally:
+        model.set_adapter(first)
+
+
+def scaled(answers: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Answers with their logarithms less that of the sum of all, the best first."""
+    if not answers:
+        return []
+    most = max(log for _, log in answers)
+    total = most + math.log(sum(math.exp(log - most) for _, log in answers))
+    return sorted(((text, log - total) for text, log in answers), key=lambda one: -one[1])

@@ -1,0 +1,130 @@
+"""The weights of the choice among candidates, tried on questions about held-out train databases: python -m tools.weights RUN.
+
+RUN has held_out_databases, and its candidates have been weighed by both further adapters. Every pair of weights is tried on the
+same candidates, with each rule of choice; nothing is generated anew. Writes evaluation/weights.json.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from helpers import channel, environment, evaluation, execution, prompts, runs, verifier
+from helpers.config import RunConfig
+from helpers.extra import Answers
+
+FILE = "evaluation/weights.json"
+QUESTION = (0.0, 0.3, 0.5, 0.7, 1.0, 1.5)
+VERIFIER = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+
+
+class Option(NamedTuple):
+    """One candidate: its logarithms of the three models, what it gave, and whether it is right."""
+
+    log: float
+    channel: float
+    verifier: float
+    result: object
+    has_rows: bool
+    runs: bool
+    is_right: bool
+
+    def total(self, question_weight: float, verifier_weight: float) -> float:
+        """What the choice goes by."""
+        return self.log + question_weight * self.channel + verifier_weight * self.verifier
+
+
+def differences(before: Answers, after: Answers, weight: float) -> list[dict[str, float]]:
+    """What a weigher said of each candidate of each question, less a constant of the question."""
+    return [
+        {text: (log - dict(old)[text]) / weight for text, log in map(tuple, new)}
+        for old, new in ((list(map(tuple, one)), other) for one, other in zip(before, after, strict=True))
+    ]
+
+
+def options(run: runs.Run, settings: RunConfig) -> list[list[Option]]:
+    """The candidates of each question of a run, run and judged."""
+    examples, _ = prompts.read_dev(run, settings)
+    dataset = prompts.load_dataset(run, settings)
+    views = prompts.views_of(examples, dataset, settings)
+    found = run.read_json("evaluation/tuned.json")["answers"]
+    stages, said = found, {}
+    for name, weight in ((channel.NAME, settings.question_weight), (verifier.NAME, settings.verifier_weight)):
+        if weight:
+            after = run.read_json(f"evaluation/{name}.json")["answers"]
+            said[name], stages = differences(stages, after, weight), after
+    none: list[dict[str, float]] = [defaultdict(float) for _ in found]
+    limits = execution.Limits(seconds=settings.query_timeout)
+    made: list[list[Option]] = []
+    with execution.Sandbox(limits) as sandbox, evaluation.Judge(dataset.databases, dataset.tables, limits=limits) as judge:
+        for at, (example, view) in enumerate(zip(examples, views, strict=True)):
+            made.append([])
+            for text, log in found[at]:
+                sql = view.sql(text)
+                result = sandbox.execute(view.database, sql)
+                verdict = judge.verdict(example.query, example.db_id, sql, judge.execute(example.query, example.db_id, sql))
+                words = [said.get(name, none)[at][text] for name in (channel.NAME, verifier.NAME)]
+                made[-1].append(Option(log, *words, result.rows, bool(result.rows), result.ok, bool(verdict.exec)))
+    return made
+
+
+def chosen(some: Sequence[Option], question_weight: float, verifier_weight: float, rule: str) -> Option | None:
+    """One of the candidates: the `best`, the best that gives `rows`, or the best of those with the likeliest result (`vote`)."""
+    if not some:
+        return None
+    order = sorted(some, key=lambda one: -one.total(question_weight, verifier_weight))
+    if rule == "rows":
+        return next((one for one in order if one.has_rows), next((one for one in order if one.runs), order[0]))
+    if rule == "vote":
+        best, votes = order[0].total(question_weight, verifier_weight), defaultdict(float)
+        for one in order:
+            votes[one.result] += math.exp(one.total(question_weight, verifier_weight) - best) * (1.0 if one.has_rows else 0.3)
+        return max(order, key=lambda one: votes[one.result])
+    return order[0]
+
+
+def tried(made: Sequence[Sequence[Option]]) -> list[dict[str, Any]]:
+    """EX in per cent for every pair of weights and rule, the best first."""
+    rows = [
+        {
+            "question_weight": one,
+            "verifier_weight": other,
+            "rule": rule,
+            "ex": round(100 * sum(bool(best and best.is_right) for best in picks) / len(made), 2),
+        }
+        for one in QUESTION
+        for other in VERIFIER
+        for rule in ("best", "rows", "vote")
+        for picks in [[chosen(some, one, other, rule) for some in made]]
+    ]
+    return sorted(rows, key=lambda row: -smooth(row, rows))
+
+
+def smooth(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> float:
+    """The mean EX of a pair of weights and its neighbours, under one rule: a peak that stands alone is chance."""
+
+    def near(other: dict[str, Any]) -> bool:
+        steps = [
+            abs(grid.index(row[name]) - grid.index(other[name]))
+            for name, grid in (("question_weight", QUESTION), ("verifier_weight", VERIFIER))
+        ]
+        return other["rule"] == row["rule"] and max(steps) <= 1
+
+    return statistics.fmean(other["ex"] for other in rows if near(other))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m tools.weights RUN")
+    run = runs.Run(environment.resolve(sys.argv[1]))
+    settings = run.config()
+    made = options(run, settings)
+    table = tried(made)
+    possible = round(100 * sum(any(one.is_right for one in some) for some in made) / len(made), 2)
+    run.write_json(FILE, {"questions": len(made), "any_candidate_right": possible, "tried": table, **runs.machine()})
+    for row in table[:12]:
+        print(row)
