@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from helpers import channel, choice, constraint, execution, extra, generation, processes, prompts, verifier
+from helpers import channel, choice, constraint, execution, extra, generation, processes, prompts, reread, verifier
 from helpers.config import RunConfig
 from helpers.extra import Answers
 from helpers.progress import tqdm
@@ -18,6 +18,7 @@ from helpers.runs import Run
 from helpers.views import View
 
 FORMAT = 3  # of the kept answers
+ADAPTERS = {channel.NAME: "question_weight", verifier.NAME: "verifier_weight"}  # what gives each of them weight
 
 
 def predict(
@@ -87,10 +88,11 @@ def found(
     if base:
         return kept["answers"], kept["seconds"]
     some, seconds = kept["answers"], kept["seconds"]
-    for adapter, weight, weigh in weighers(model, tokenizer, questions, views, settings):
-        content = (run / adapter / "adapter/adapter_model.safetensors").read_bytes()
-        identity = hashlib.sha256(f"{identity} {weight}".encode() + content).hexdigest()
-        kept = once(run, adapter, identity, len(messages), functools.partial(weigh, some))
+    for name, weight, weigh in weighers(model, tokenizer, questions, views, settings):
+        adapter = run / name / "adapter/adapter_model.safetensors"
+        content = adapter.read_bytes() if name in ADAPTERS else b""
+        identity = hashlib.sha256(f"{identity} {name} {weight}".encode() + content).hexdigest()
+        kept = once(run, name, identity, len(messages), functools.partial(weigh, some))
         some, seconds = kept["answers"], seconds + kept["seconds"]
     return some, seconds
 
@@ -98,27 +100,24 @@ def found(
 def weighers(
     model: Any, tokenizer: Any, questions: Sequence[str], views: Sequence[View], settings: RunConfig
 ) -> Iterator[tuple[str, float, Callable[[Answers, list[int]], Answers]]]:
-    """The adapters that have a word in the choice, in their order: name, weight, and what weighs the answers to some questions,
-    given those to all and the numbers of some.
+    """What has a word in the choice, in its order: name, weight, and what weighs the answers to some questions.
+
+    It takes the answers to all and the numbers of some.
     """
-    show = processes.is_first()
+
+    def by(weigh: Callable[..., Answers], title: str, *about: Sequence[Any]) -> Callable[[Answers, list[int]], Answers]:
+        def some_weighed(some: Answers, numbers: list[int]) -> Answers:
+            mine = [[one[number] for number in numbers] for one in (some, *about)]
+            return weigh(model, tokenizer, *mine, settings, progress=title if processes.is_first() else "")
+
+        return some_weighed
+
+    if settings.rereadings:
+        yield reread.NAME, settings.rereadings, by(reread.weigh, "candidates read again", questions, views)
     if settings.question_weight:
-
-        def explain(some: Answers, numbers: list[int]) -> Answers:
-            asked = [questions[number] for number in numbers]
-            progress = "questions from candidates" if show else ""
-            return channel.weigh(model, tokenizer, [some[number] for number in numbers], asked, settings, progress=progress)
-
-        yield channel.NAME, settings.question_weight, explain
+        yield channel.NAME, settings.question_weight, by(channel.weigh, "questions from candidates", questions)
     if settings.verifier_weight:
-
-        def verify(some: Answers, numbers: list[int]) -> Answers:
-            asked, about = [questions[number] for number in numbers], [views[number] for number in numbers]
-            progress = "candidates verified" if show else ""
-            mine = [some[number] for number in numbers]
-            return verifier.weigh(model, tokenizer, mine, asked, about, settings, progress=progress)
-
-        yield verifier.NAME, settings.verifier_weight, verify
+        yield verifier.NAME, settings.verifier_weight, by(verifier.weigh, "candidates verified", questions, views)
 
 
 def attach(model: Any, run: Run, settings: RunConfig) -> None:
@@ -127,7 +126,7 @@ def attach(model: Any, run: Run, settings: RunConfig) -> None:
     Raises:
         runs.MissingStep: the run lacks one.
     """
-    for name, setting in ((channel.NAME, "question_weight"), (verifier.NAME, "verifier_weight")):
+    for name, setting in ADAPTERS.items():
         if getattr(settings, setting):
             extra.attach(name, setting, model, run)
 
@@ -137,7 +136,7 @@ def weighed(
 ) -> Answers:
     """Answers with the word of every adapter that the model has, outside of a run."""
     for name, _, weigh in weighers(model, tokenizer, questions, views, settings):
-        if extra.is_attached(name, model):
+        if name not in ADAPTERS or extra.is_attached(name, model):
             some = weigh(some, list(range(len(some))))
     return some
 

@@ -143,6 +143,9 @@ class RunConfig:
     candidates: int = setting(
         1, "evaluate", "queries found for a question by beam search; the likeliest that gives rows is taken", low=1
     )
+    rereadings: int = setting(
+        0, "evaluate", "further prompts, in other orders, under which the model thinks of each candidate again", low=0
+    )
     question_weight: float = setting(
         0.0, "evaluate", "weight of a second adapter's word on how well a candidate explains the question; 0 needs none", low=0
     )
@@ -166,9 +169,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         for field in settings_fields():
             object.__setattr__(self, field.name, checked(field.name, getattr(self, field.name)))
-        for name in ("question_weight", "verifier_weight"):
+        for name in ("rereadings", "question_weight", "verifier_weight"):
             if getattr(self, name) and self.candidates == 1:
                 raise ValueError(f"{name} chooses among candidates: set candidates to 2 or more, or {name} to 0")
+        if self.rereadings and self.prompt_style != "linked":
+            raise ValueError("rereadings shakes linked prompts: set prompt_style='linked', or rereadings to 0")
         if self.verifier_weight and not self.verifier_runs:
             raise ValueError("verifier_weight needs judged candidates to learn from: name runs that made them in verifier_runs")
         if self.max_steps == 0 and self.num_train_epochs == 0:
@@ -199,7 +204,8 @@ class RunConfig:
         words = [f"{self.candidates} beams, the best that gives rows" if self.candidates > 1 else "greedy"]
         if self.constrained and self.prompt_style == "linked":
             words.append("names of the schema alone")
-        words += [f"{name} {getattr(self, name):g}" for name in ("question_weight", "verifier_weight") if getattr(self, name)]
+        weighing = ("rereadings", "question_weight", "verifier_weight")
+        words += [f"{name} {getattr(self, name):g}" for name in weighing if getattr(self, name)]
         return ", ".join(words)
 
     def steps(self, examples: int) -> int:

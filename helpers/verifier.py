@@ -61,8 +61,8 @@ def rows(run: runs.Run, tokenizer: Any, settings: RunConfig) -> list[Row]:
         found = [one for name in settings.verifier_runs for one in judged(runs.Run(environment.resolve(name)), asked)]
         if not found:
             raise ValueError(
-                f"{', '.join(settings.verifier_runs)}: every candidate there is about a question that this run is judged on. Name "
-                "runs in verifier_runs that held out other databases"
+                f"{', '.join(settings.verifier_runs)}: every candidate there is about a question that this run is judged on. "
+                "Name runs in verifier_runs that held out other databases"
             )
         run.write_json(sources, list(settings.verifier_runs))
         run.write_jsonl(stored, [one._asdict() for one in found])

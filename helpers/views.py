@@ -58,15 +58,24 @@ class View:
         """Whether questions, schema and cells are brought together, and answers come in target form."""
         return self.settings.prompt_style == "linked"
 
-    def message(self, question: str, *, most_columns: int = linking.MOST_COLUMNS, tables: Schema | None = None) -> str:
+    def message(
+        self,
+        question: str,
+        *,
+        most_columns: int = linking.MOST_COLUMNS,
+        tables: Schema | None = None,
+        chance: random.Random | None = None,
+    ) -> str:
         """The text of the user's turn.
 
         Args:
             most_columns: a wider schema is cut, in style "linked".
+            chance: shakes the order of tables and columns a little, in style "linked".
             tables: a part of the schema to write in place of the whole, in style "schema".
         """
         if self.linked:
-            return linked_message(question, self.names, self.cells, self.settings.prompt_parts, most_columns=most_columns)
+            parts = self.settings.prompt_parts
+            return linked_message(question, self.names, self.cells, parts, most_columns=most_columns, chance=chance)
         return user_message(question, tables or self.tables, self.settings.prompt_style)
 
     def not_in(self, message: str) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from helpers import (
     models,
     neighbours,
     prompts,
+    reread,
     runs,
     scores,
     verifier,
@@ -42,10 +43,12 @@ class Questions:
     """What is asked and judged.
 
     Attributes:
+        questions: in English.
         golds: (gold SQL, db_id) a question.
         databases: with their altered copies.
     """
 
+    questions: list[str]
     golds: list[tuple[str, str]]
     views: list[View]
     databases: dict[str, Path]
@@ -65,10 +68,11 @@ def scored(strict: Sequence[Verdict]) -> dict[str, float]:
 def steps(run: runs.Run, asked: Questions, messages: Sequence[str]) -> Iterator[tuple[str, Answers, float]]:
     """Each rung's name, its answers (several where they are still to be run), and the seconds that they took in all.
 
-    Beams and their weights are those that 05 Evaluate has kept.
+    Beams and their weights are those that 05 Evaluate has kept, where it has.
     """
-    settings = models.to_answer(run.config())
+    settings = run.config()
     model, tokenizer = models.load_trained(settings, run / "adapter")
+    answers.attach(model, run, settings)
     ids = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
     checkers = answers.checkers(model, tokenizer, asked.views, settings)
 
@@ -81,11 +85,13 @@ def steps(run: runs.Run, asked: Questions, messages: Sequence[str]) -> Iterator[
     yield "and only queries over this schema", *greedy(checkers)
     if settings.candidates == 1:
         return
+    answers.found(model, tokenizer, messages, settings, run, questions=asked.questions, views=asked.views, base=False)
     kept = run.read_json("evaluation/tuned.json")
     seconds = kept["seconds"]
     yield f"{settings.candidates} beams, the first of them", first(kept["answers"]), seconds
     yield "the first that gives rows", kept["answers"], seconds
     for name, weight, title in (
+        (reread.NAME, settings.rereadings, "the likeliest, read again in other orders"),
         (channel.NAME, settings.question_weight, "the one that explains the question best"),
         (verifier.NAME, settings.verifier_weight, "and that the verifier believes most"),
     ):
@@ -129,6 +135,7 @@ def climb(run: runs.Run) -> dict[str, Any]:
     dataset = prompts.load_dataset(run, settings)
     examples, messages = prompts.read_dev(run, settings)
     asked = Questions(
+        questions=[one.question for one in examples],
         golds=[(one.query, one.db_id) for one in examples],
         views=prompts.views_of(examples, dataset, settings),
         databases=neighbours.cached({one.db_id: dataset.databases[one.db_id] for one in examples}),
@@ -151,5 +158,5 @@ if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python -m tools.ladder RUN")
     run = runs.Run(environment.resolve(sys.argv[1]))
-    run.require("evaluate", "the ladder")
+    run.require("train", "the ladder")
     run.write_json(FILE, climb(run))

@@ -32,11 +32,12 @@ def trained(run: runs.Run) -> None:
 
 def judged(run: runs.Run) -> dict[str, Any]:
     """The tuned model's answers, by transformers as those of 05 with candidates are, and their score."""
-    settings = run.config().with_overrides({"engine": "transformers"}, "tools.trial")
+    settings = run.config()
     dataset = prompts.load_dataset(run, settings)
     examples, messages = prompts.read_dev(run, settings)
     views, questions = prompts.views_of(examples, dataset, settings), [example.question for example in examples]
-    model, tokenizer = models.load_trained(settings, run / "adapter")
+    by_transformers = settings.with_overrides({"engine": "transformers"}, "tools.trial")
+    model, tokenizer = models.load_trained(by_transformers, run / "adapter")
     answers.attach(model, run, settings)
     sql, seconds = answers.predict(model, tokenizer, messages, settings, run, questions=questions, views=views, base=False)
     run.write_text("evaluation/predictions.txt", "".join(f"{one}\n" for one in sql))

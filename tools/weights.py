@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from helpers import channel, environment, evaluation, execution, prompts, runs, verifier
+from helpers import channel, environment, evaluation, execution, prompts, reread, runs, verifier
 from helpers.config import RunConfig
 from helpers.extra import Answers
 
@@ -23,19 +23,25 @@ VERIFIER = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 
 
 class Option(NamedTuple):
-    """One candidate: its logarithms of the three models, what it gave, and whether it is right."""
+    """One candidate: what the models say of it, what it gave, and whether it is right.
+
+    Attributes:
+        log, reread, channel, verifier: logarithms, those of the last two less a constant of the question.
+        result: a number for its rows, the same for equal ones.
+    """
 
     log: float
+    reread: float
     channel: float
     verifier: float
-    result: object
+    result: int
     has_rows: bool
     runs: bool
     is_right: bool
 
-    def total(self, question_weight: float, verifier_weight: float) -> float:
-        """What the choice goes by."""
-        return self.log + question_weight * self.channel + verifier_weight * self.verifier
+    def total(self, question_weight: float, verifier_weight: float, again: bool) -> float:
+        """What the choice goes by; `again` takes the first model's word from several readings."""
+        return (self.reread if again else self.log) + question_weight * self.channel + verifier_weight * self.verifier
 
 
 def differences(before: Answers, after: Answers, weight: float) -> list[dict[str, float]]:
@@ -52,7 +58,8 @@ def options(run: runs.Run, settings: RunConfig) -> list[list[Option]]:
     dataset = prompts.load_dataset(run, settings)
     views = prompts.views_of(examples, dataset, settings)
     found = run.read_json("evaluation/tuned.json")["answers"]
-    stages, said = found, {}
+    again = run.read_json(f"evaluation/{reread.NAME}.json")["answers"] if settings.rereadings else found
+    stages, said = again, {reread.NAME: [dict(map(tuple, some)) for some in again]}
     for name, weight in ((channel.NAME, settings.question_weight), (verifier.NAME, settings.verifier_weight)):
         if weight:
             after = run.read_json(f"evaluation/{name}.json")["answers"]
@@ -63,26 +70,36 @@ def options(run: runs.Run, settings: RunConfig) -> list[list[Option]]:
     with execution.Sandbox(limits) as sandbox, evaluation.Judge(dataset.databases, dataset.tables, limits=limits) as judge:
         for at, (example, view) in enumerate(zip(examples, views, strict=True)):
             made.append([])
+            results: dict[tuple, int] = {}
             for text, log in found[at]:
                 sql = view.sql(text)
                 result = sandbox.execute(view.database, sql)
                 verdict = judge.verdict(example.query, example.db_id, sql, judge.execute(example.query, example.db_id, sql))
-                words = [said.get(name, none)[at][text] for name in (channel.NAME, verifier.NAME)]
-                made[-1].append(Option(log, *words, result.rows, bool(result.rows), result.ok, bool(verdict.exec)))
+                words = [said.get(name, none)[at][text] for name in (reread.NAME, channel.NAME, verifier.NAME)]
+                made[-1].append(
+                    Option(
+                        log,
+                        *words,
+                        results.setdefault(result.rows, len(results)),
+                        bool(result.rows),
+                        result.ok,
+                        bool(verdict.exec),
+                    )
+                )
     return made
 
 
-def chosen(some: Sequence[Option], question_weight: float, verifier_weight: float, rule: str) -> Option | None:
+def chosen(some: Sequence[Option], weights: tuple[float, float, bool], rule: str) -> Option | None:
     """One of the candidates: the `best`, the best that gives `rows`, or the best of those with the likeliest result (`vote`)."""
     if not some:
         return None
-    order = sorted(some, key=lambda one: -one.total(question_weight, verifier_weight))
+    order = sorted(some, key=lambda one: -one.total(*weights))
     if rule == "rows":
         return next((one for one in order if one.has_rows), next((one for one in order if one.runs), order[0]))
     if rule == "vote":
-        best, votes = order[0].total(question_weight, verifier_weight), defaultdict(float)
+        best, votes = order[0].total(*weights), defaultdict(float)
         for one in order:
-            votes[one.result] += math.exp(one.total(question_weight, verifier_weight) - best) * (1.0 if one.has_rows else 0.3)
+            votes[one.result] += math.exp(one.total(*weights) - best) * (1.0 if one.has_rows else 0.3)
         return max(order, key=lambda one: votes[one.result])
     return order[0]
 
@@ -93,13 +110,15 @@ def tried(made: Sequence[Sequence[Option]]) -> list[dict[str, Any]]:
         {
             "question_weight": one,
             "verifier_weight": other,
+            "reread": again,
             "rule": rule,
             "ex": round(100 * sum(bool(best and best.is_right) for best in picks) / len(made), 2),
         }
         for one in QUESTION
         for other in VERIFIER
+        for again in (False, True)
         for rule in ("best", "rows", "vote")
-        for picks in [[chosen(some, one, other, rule) for some in made]]
+        for picks in [[chosen(some, (one, other, again), rule) for some in made]]
     ]
     return sorted(rows, key=lambda row: -smooth(row, rows))
 
@@ -112,7 +131,7 @@ def smooth(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> float:
             abs(grid.index(row[name]) - grid.index(other[name]))
             for name, grid in (("question_weight", QUESTION), ("verifier_weight", VERIFIER))
         ]
-        return other["rule"] == row["rule"] and max(steps) <= 1
+        return (other["rule"], other["reread"]) == (row["rule"], row["reread"]) and max(steps) <= 1
 
     return statistics.fmean(other["ex"] for other in rows if near(other))
 
