@@ -18,7 +18,6 @@ from typing import Any
 from helpers import (
     answers,
     channel,
-    constraint,
     environment,
     evaluation,
     generation,
@@ -36,6 +35,7 @@ from helpers.extra import Answers
 from helpers.views import View
 
 FILE = "evaluation/ladder.json"
+GREEDY = "evaluation/greedy.json"  # answers without candidates, by the names of their rungs
 
 
 @dataclass(frozen=True)
@@ -68,24 +68,15 @@ def scored(strict: Sequence[Verdict]) -> dict[str, float]:
 def steps(run: runs.Run, asked: Questions, messages: Sequence[str]) -> Iterator[tuple[str, Answers, float]]:
     """Each rung's name, its answers (several where they are still to be run), and the seconds that they took in all.
 
-    Beams and their weights are those that 05 Evaluate has kept, where it has.
+    Beams and what was said of them are those that 05 Evaluate has kept, where it has.
     """
     settings = run.config()
-    model, tokenizer = models.load_trained(settings, run / "adapter")
-    answers.attach(model, run, settings)
-    ids = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
-    checkers = answers.checkers(model, tokenizer, asked.views, settings)
-
-    def greedy(checkers: Sequence[constraint.Checker] | None) -> tuple[Answers, float]:
-        begin = time.perf_counter()
-        limits = {"max_new_tokens": settings.max_new_tokens, "batch_size": settings.per_device_eval_batch_size}
-        return generation.search(model, tokenizer, ids, checkers=checkers, **limits), time.perf_counter() - begin
-
-    yield "greedy", *greedy(None)
-    yield "and only queries over this schema", *greedy(checkers)
+    if not (run / GREEDY).is_file():
+        answer(run, asked, messages)
+    for name, kept in run.read_json(GREEDY).items():
+        yield name, kept["answers"], kept["seconds"]
     if settings.candidates == 1:
         return
-    answers.found(model, tokenizer, messages, settings, run, questions=asked.questions, views=asked.views, base=False)
     kept = run.read_json("evaluation/tuned.json")
     seconds = kept["seconds"]
     yield f"{settings.candidates} beams, the first of them", first(kept["answers"]), seconds
@@ -100,6 +91,24 @@ def steps(run: runs.Run, asked: Questions, messages: Sequence[str]) -> Iterator[
             seconds += kept["seconds"]
             yield title, first(kept["answers"]), seconds
             yield f"{title}, of those that give rows", kept["answers"], seconds
+
+
+def answer(run: runs.Run, asked: Questions, messages: Sequence[str]) -> None:
+    """Find the greedy answers, which nobody else keeps, and the others where they are not there."""
+    settings = run.config()
+    model, tokenizer = models.load_trained(settings, run / "adapter")
+    answers.attach(model, run, settings)
+    ids = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
+    checkers = answers.checkers(model, tokenizer, asked.views, settings)
+    limits = {"max_new_tokens": settings.max_new_tokens, "batch_size": settings.per_device_eval_batch_size}
+    made = {}
+    for name, rules in (("greedy", None), ("and only queries over this schema", checkers)):
+        begin = time.perf_counter()
+        found = generation.search(model, tokenizer, ids, checkers=rules, **limits)
+        made[name] = {"seconds": round(time.perf_counter() - begin, 2), "answers": found}
+    if settings.candidates > 1:
+        answers.found(model, tokenizer, messages, settings, run, questions=asked.questions, views=asked.views, base=False)
+    run.write_json(GREEDY, made)
 
 
 def first(found: Answers) -> Answers:

@@ -18,6 +18,7 @@ RESULTS = ROOT / "results"
 GPU_RUN, CPU_RUN = "h200-llama-1b-seed", "cpu-sample"  # whose times the notebooks show
 LADDERS = ("h200-smollm2-linked", "h200-smollm2-held-out")  # on dev, and on train databases
 TRIED = ("r", "lora_alpha", "learning_rate", "train_variants", "num_train_epochs", "precision", "prompt_parts", "readable_names")
+SCALED = "h100-scaling"  # measured on two GPUs
 QUICKSTART = "00_quickstart.ipynb"
 LINKS = {  # bytes a second one way, by their makers' figures
     "NVLink of an H200": 450e9,
@@ -203,6 +204,29 @@ def scaling() -> str:
     return "\n".join(lines)
 
 
+def scaled() -> str:
+    """README: what a second GPU brought, measured in one call on one machine."""
+    record = json.loads((RESULTS / SCALED / "scaling.json").read_text(encoding="utf-8"))
+    arms, batch = record["arms"], record["arms"]["one"]["effective_batch"]
+    lines = [f"| {record['gpu']} | one | two | times as fast |", "|---|---|---|---|"]
+    for text, name, one, two in (
+        (f"training, {batch} examples a step", "same batch", "one", "two"),
+        (f"training, {4 * batch} examples a step", "four times the batch", *(f"{n}, four times the batch" for n in ("one", "two"))),
+    ):
+        cells = (text, *(f"{arms[arm]['pace']:,.0f} tokens/s" for arm in (one, two)), f"**{record['speedup'][name]:.2f}**")
+        lines.append(f"| {' | '.join(cells)} |")
+    one, two = (arms[f"answers, {number}"] for number in ("one", "two"))
+    cells = (f"{one['questions']:,} answers", *(f"{arm['seconds']:.0f} s" for arm in (one, two)))
+    lines.append(f"| {' | '.join(cells)} | **{record['speedup']['answers']:.2f}** |")
+    losses = record["losses"]
+    lines += [
+        "",
+        f"Largest difference in loss at one step: {100 * losses['one/two']:.2f} % between one and two GPUs with {batch} examples a step, "
+        f"{100 * losses['four times the batch']:.2f} % with {4 * batch}, {100 * losses['one/one again']:.2f} % between two runs on one.",
+    ]
+    return "\n".join(lines)
+
+
 def own_data() -> str:
     """README: what training on a database of one's own changes."""
     record = json.loads((RESULTS / "own-data/measured.json").read_text(encoding="utf-8"))
@@ -270,6 +294,7 @@ def pages() -> dict[Path, str]:
         ("benchmark", benchmark),
         ("own", own_data),
         ("scaling", scaling),
+        ("scaled", scaled),
         ("ladder", ladder),
         ("ledger", ledger),
         ("wrong", wrong),
