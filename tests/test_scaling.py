@@ -49,6 +49,14 @@ def test_arms_become_speedups_and_differences():
     assert set(scaling.compared({})["speedup"].values()) == {None}
 
 
+@pytest.mark.parametrize("gpus, sizes", [(0, [1] * 8), (2, [2, 2, 1, 1, 1, 1]), (4, [4, 2, 2])])
+def test_as_many_arms_work_side_by_side_as_there_are_gpus_for(gpus, sizes):
+    made = scaling.groups(scaling.ARMS, gpus)
+    assert [len(group) for group in made] == sizes
+    assert [arm for group in made for arm in group] == list(scaling.ARMS)
+    assert all(sum(arm.processes for arm in group) <= gpus for group in made if len(group) > 1)
+
+
 def test_every_process_takes_its_share_of_a_step_at_once_or_in_pieces(smoke):
     settings = smoke.with_overrides({"per_device_train_batch_size": 0, "gradient_accumulation_steps": 32}, "this test")
     for name, most, size, effective in (
@@ -57,7 +65,7 @@ def test_every_process_takes_its_share_of_a_step_at_once_or_in_pieces(smoke):
         ("two, as many each", 0, 32, 64),
         ("one, four times the batch", 48, 32, 128),
     ):
-        one = next(arm for group in scaling.TOGETHER for arm in group if arm.name == name)
+        one = next(arm for arm in scaling.ARMS if arm.name == name)
         changed = settings.with_overrides(scaling.training_changes(settings, one, 5, most), "this test")
         assert (changed.per_device_train_batch_size, changed.effective_batch) == (size, effective), name
         assert (changed.max_steps, changed.num_processes) == (5, one.processes)

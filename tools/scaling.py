@@ -2,15 +2,14 @@
 
 Trains for some steps and answers dev questions in one and in two processes, from a run whose data is ready, and writes
 scaling.json into the run after every arm; scaling_details.json holds each step's loss and all answers. Every arm works in new
-processes and in a copy of the run, so that none disturbs another; two arms of one GPU each run side by side. Without GPUs
-the processes share the cores, and arms come one after another.
+processes, on GPUs of its own and in a copy of the run, so that none disturbs another: as many run side by side as there are
+GPUs for. Without GPUs the processes share the cores, and arms come one after another.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import os
 import shutil
 import statistics
@@ -55,16 +54,17 @@ class Arm:
     times: int = 1
 
 
-# One after another, those of one line at the same time.
-TOGETHER = (
-    (Arm("one"), Arm("one again")),
-    (Arm("two", processes=2),),
-    (Arm("two, as many each", processes=2, times=2),),
-    (Arm("one, four times the batch", times=4), Arm("answers, one", job="answers")),
-    (Arm("answers, two", job="answers", processes=2),),
-    (Arm("two, four times the batch", processes=2, times=4),),
+ARMS = (
+    Arm("one"),
+    Arm("one again"),
+    Arm("one, four times the batch", times=4),
+    Arm("answers, one", job="answers"),
+    Arm("two", processes=2),
+    Arm("two, four times the batch", processes=2, times=4),
+    Arm("answers, two", job="answers", processes=2),
+    Arm("two, as many each", processes=2, times=2),
 )
-NAMES = [arm.name for arm in itertools.chain(*TOGETHER)]
+NAMES = [arm.name for arm in ARMS]
 SPEEDUPS = {  # what is compared: (two, one)
     "same batch": ("two", "one"),
     "as many each": ("two, as many each", "one"),
@@ -83,9 +83,9 @@ def measure(run: runs.Run, options: argparse.Namespace) -> dict[str, Any]:
     settings, devices = run.config(), gpus()
     arms = run.read_json(DETAILS) if options.only and (run / DETAILS).is_file() else {}
     result: dict[str, Any] = {}
-    for group in TOGETHER if devices else [(arm,) for arm in itertools.chain(*TOGETHER)]:
-        wanted = [arm for arm in group if not options.only or arm.name in options.only]
-        for name, found in side_by_side(run, settings, wanted, devices, options).items():
+    wanted = [arm for arm in ARMS if not options.only or arm.name in options.only]
+    for group in groups(wanted, len(devices)):
+        for name, found in side_by_side(run, settings, group, devices, options).items():
             arms[name] = found
             print(line(name, found), flush=True)
             result = summary(arms, options, devices)
@@ -94,8 +94,19 @@ def measure(run: runs.Run, options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def groups(arms: Sequence[Arm], gpus: int) -> list[list[Arm]]:
+    """The arms in their order, cut into groups that work at the same time; one by one where there are no GPUs."""
+    found: list[list[Arm]] = []
+    for arm in arms:
+        if found and sum(one.processes for one in found[-1]) + arm.processes <= gpus:
+            found[-1].append(arm)
+        else:
+            found.append([arm])
+    return found
+
+
 def gpus() -> list[str]:
-    """The first two GPUs, as CUDA_VISIBLE_DEVICES names them; none on a machine without.
+    """The GPUs, as CUDA_VISIBLE_DEVICES names them; none on a machine without.
 
     Raises:
         SystemExit: there is just one.
@@ -106,7 +117,7 @@ def gpus() -> list[str]:
     if number == 1:
         sys.exit("This machine has one GPU: there is no second to compare it with")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(number)))
-    return visible.split(",")[: min(number, 2)]
+    return visible.split(",")[:number]
 
 
 def side_by_side(
@@ -117,10 +128,12 @@ def side_by_side(
     with tempfile.TemporaryDirectory(prefix="scaling.") as temporary:
         started: list[tuple[Arm, Path, subprocess.Popen]] = []
         try:
+            free = list(devices)
             for number, arm in enumerate(arms):
                 folder = Path(temporary, str(number))
                 prepare(run, settings, arm, folder, options)
-                started.append((arm, folder, start(arm, folder, devices if arm.processes > 1 else devices[number : number + 1])))
+                own, free = free[: arm.processes], free[arm.processes :]
+                started.append((arm, folder, start(arm, folder, own)))
             deadline = time.monotonic() + options.limit
             for arm, folder, running in started:
                 try:
@@ -278,7 +291,7 @@ def summary(arms: Mapping[str, dict[str, Any]], options: argparse.Namespace, dev
     """What scaling.json says: the arms without lists of losses and answers, their comparison, and the machine."""
     shown = {name: {key: value for key, value in arms[name].items() if key not in WIDE} for name in NAMES if name in arms}
     asked = {"steps": options.steps, "questions": options.questions, "micro_batch": options.micro_batch}
-    return {"what": WHAT, "asked_for": asked, "arms": shown, **compared(arms), "gpus": len(devices), **runs.machine()}
+    return {"what": WHAT, "asked_for": asked, "arms": shown, **compared(arms), "gpus_there": len(devices), **runs.machine()}
 
 
 def compared(arms: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

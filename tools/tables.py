@@ -211,18 +211,22 @@ def scaled() -> str:
     lines = [f"| {record['gpu']} | one | two | times as fast |", "|---|---|---|---|"]
     for text, name, one, two in (
         (f"training, {batch} examples a step", "same batch", "one", "two"),
-        (f"training, {4 * batch} examples a step", "four times the batch", *(f"{n}, four times the batch" for n in ("one", "two"))),
+        (
+            f"training, {4 * batch} examples a step",
+            "four times the batch",
+            *(f"{n}, four times the batch" for n in ("one", "two")),
+        ),
     ):
         cells = (text, *(f"{arms[arm]['pace']:,.0f} tokens/s" for arm in (one, two)), f"**{record['speedup'][name]:.2f}**")
         lines.append(f"| {' | '.join(cells)} |")
     one, two = (arms[f"answers, {number}"] for number in ("one", "two"))
     cells = (f"{one['questions']:,} answers", *(f"{arm['seconds']:.0f} s" for arm in (one, two)))
     lines.append(f"| {' | '.join(cells)} | **{record['speedup']['answers']:.2f}** |")
-    losses = record["losses"]
+    apart = {name: f"{100 * value:.2f} %" for name, value in record["losses"].items() if value is not None}
     lines += [
         "",
-        f"Largest difference in loss at one step: {100 * losses['one/two']:.2f} % between one and two GPUs with {batch} examples a step, "
-        f"{100 * losses['four times the batch']:.2f} % with {4 * batch}, {100 * losses['one/one again']:.2f} % between two runs on one.",
+        f"Largest difference in loss at one step: {apart['one/two']} between one and two GPUs with {batch} examples a step, "
+        f"{apart['four times the batch']} with {4 * batch}; {apart['one/one again']} between two runs on one GPU.",
     ]
     return "\n".join(lines)
 
