@@ -64,6 +64,7 @@ ARMS = (
     Arm(name="8 x 1", overrides=WHOLE, steps=LOSS_STEPS),
     Arm(name="1 x 8", overrides=LITERAL, steps=LOSS_STEPS),
     Arm(name="8 x 1 again", overrides=WHOLE, steps=LOSS_STEPS),
+    Arm(name="2 x 4", overrides={"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}),
     Arm(name="16-bit weights", overrides=WHOLE | SIXTEEN),
     Arm(name="16-bit weights, fp16", overrides=WHOLE | SIXTEEN | {"precision": "fp16"}),
     Arm(name="float32", overrides=WHOLE | SIXTEEN | {"precision": "fp32"}),
@@ -194,8 +195,9 @@ def main(job_file: str) -> None:
 
     content = json.loads(Path(job["shared"]).read_text(encoding="utf-8"))
     sys.stdin.readline()
+    begin = time.perf_counter()
     model, tokenizer = models.load(settings)
-    weights = loaded_gib()
+    loading, weights = round(time.perf_counter() - begin, 1), loaded_gib()
     if arm.answers:
         result = time_answers(model, tokenizer, content["prompts"][: arm.answers], settings)
     else:
@@ -203,7 +205,7 @@ def main(job_file: str) -> None:
         if arm.all_tokens:
             rows = [dataclasses.replace(row, completion_mask=[1] * len(row.input_ids)) for row in rows]
         result = time_training(model, tokenizer, rows, settings, arm.steps)
-    runs.write_text(Path(job["out"]), json.dumps({"weights_gib": weights, **result}))
+    runs.write_text(Path(job["out"]), json.dumps({"loading_seconds": loading, "weights_gib": weights, **result}))
 
 
 def loaded_gib() -> float:

@@ -86,6 +86,7 @@ CLAIMS = (
         text="Unsloth, not plain TRL, at 1 x 8: speed", quantity=SPEED, arm="1 x 8", against="without Unsloth, 1 x 8", claimed=2.0
     ),
     Claim(text="8 x 1, not 1 x 8: speed", quantity=SPEED, arm="8 x 1", against="1 x 8", claimed=4.0),
+    Claim(text="2 x 4, not 1 x 8: speed", quantity=SPEED, arm="2 x 4", against="1 x 8"),
     Claim(text="packing, not padding, at 8 x 1: speed", quantity=SPEED, arm="packing", against="8 x 1"),
     Claim(text="`full`, not `seed` at 1 x 8: speed", quantity=SPEED, arm="full", against="1 x 8"),
     Claim(text="`full` with Unsloth, not without: speed", quantity=SPEED, arm="full", against="full without Unsloth"),

@@ -159,8 +159,10 @@ def hold_out(dataset: DataSet, count: int, part: int = 0) -> DataSet:
     there = sorted({example.db_id for example in dataset.train})
     if count >= len(there):
         raise BadData(f"held_out_databases={count}, but {dataset.name} trains on {len(there)} databases: some must be left")
-    random.Random(0).shuffle(there)
-    held = set(there[part * count : (part + 1) * count])
+    first = random.Random(0).sample(there, count)
+    others = [db_id for db_id in there if db_id not in first]
+    random.Random(0).shuffle(others)
+    held = set([*first, *others][part * count : (part + 1) * count])
     if len(held) < count:
         raise BadData(f"held_out_part={part}: {len(there)} databases make only {len(there) // count} groups of {count}")
     return dataclasses.replace(

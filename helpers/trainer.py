@@ -108,6 +108,7 @@ def make_trainer(
         "fp16": kind == "fp16",
         "use_cpu": environment.gpu() is None,
         "ddp_find_unused_parameters": False,
+        "ddp_broadcast_buffers": False,  # they are tables of positions, and never change
         "gradient_checkpointing": shape.gradient_checkpointing != "off",
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "dataloader_pin_memory": settings.dataloader_pin_memory,

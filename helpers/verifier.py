@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from helpers import environment, evaluation, execution, extra, generation, prompts, runs, schema
+from helpers import environment, evaluation, execution, extra, generation, processes, prompts, runs, schema
 from helpers.config import RunConfig
 from helpers.extra import Answers
 from helpers.progress import tqdm
@@ -56,16 +56,9 @@ def rows(run: runs.Run, tokenizer: Any, settings: RunConfig) -> list[Row]:
         runs.OtherConfiguration: what is kept comes from other runs.
     """
     stored, sources = f"{NAME}/candidates.jsonl", f"{NAME}/sources.json"
-    if not (run / stored).is_file():
-        asked = {(one["db_id"], one["question"]) for one in run.read_jsonl("data/dev.jsonl")}
-        found = [one for name in settings.verifier_runs for one in judged(runs.Run(environment.resolve(name)), asked)]
-        if not found:
-            raise ValueError(
-                f"{', '.join(settings.verifier_runs)}: every candidate there is about a question that this run is judged on. "
-                "Name runs in verifier_runs that held out other databases"
-            )
-        run.write_json(sources, list(settings.verifier_runs))
-        run.write_jsonl(stored, [one._asdict() for one in found])
+    with processes.first_goes_first():
+        if not (run / stored).is_file():
+            write_candidates(run, settings, stored, sources)
     if run.read_json(sources) != list(settings.verifier_runs):
         raise runs.OtherConfiguration(
             f"{environment.shown(run / NAME)} learned from {', '.join(run.read_json(sources))}, not from "
@@ -73,6 +66,23 @@ def rows(run: runs.Run, tokenizer: Any, settings: RunConfig) -> list[Row]:
         )
     pairs = [(one["message"], YES if one["is_right"] else NO) for one in run.read_jsonl(stored)]
     return prompts.training_rows(tokenizer, pairs, settings.date_string)
+
+
+def write_candidates(run: runs.Run, settings: RunConfig, stored: str, sources: str) -> None:
+    """Judge the candidates of `verifier_runs` and keep them, and the names of these runs, in two files of the run.
+
+    Raises:
+        ValueError: there are none that this run will not be judged on.
+    """
+    asked = {(one["db_id"], one["question"]) for one in run.read_jsonl("data/dev.jsonl")}
+    found = [one for name in settings.verifier_runs for one in judged(runs.Run(environment.resolve(name)), asked)]
+    if not found:
+        raise ValueError(
+            f"{', '.join(settings.verifier_runs)}: every candidate there is about a question that this run is judged on. "
+            "Name runs in verifier_runs that held out other databases"
+        )
+    run.write_json(sources, list(settings.verifier_runs))
+    run.write_jsonl(stored, [one._asdict() for one in found])
 
 
 def judged(made: runs.Run, asked: set[tuple[str, str]]) -> Iterator[Judged]:

@@ -211,6 +211,7 @@ def scaled() -> str:
     lines = [f"| {record['gpu']} | one | two | times as fast |", "|---|---|---|---|"]
     for text, name, one, two in (
         (f"training, {batch} examples a step", "same batch", "one", "two"),
+        (f"training, {batch} examples a step for each GPU", "as many each", "one", "two, as many each"),
         (
             f"training, {4 * batch} examples a step",
             "four times the batch",
