@@ -91,8 +91,8 @@ def found(
     for name, weight, weigh in weighers(model, tokenizer, questions, views, settings):
         adapter = run / name / "adapter/adapter_model.safetensors"
         content = adapter.read_bytes() if name in ADAPTERS else b""
-        identity = hashlib.sha256(f"{identity} {name} {weight}".encode() + content).hexdigest()
-        kept = once(run, name, identity, len(messages), functools.partial(weigh, some))
+        identity = hashlib.sha256(f"{identity} {name} {weight} {settings.query_timeout}".encode() + content).hexdigest()
+        kept = once(run, name, identity, len(messages), functools.partial(weigh, some), weight=weight)
         some, seconds = kept["answers"], seconds + kept["seconds"]
     return some, seconds
 
@@ -134,26 +134,29 @@ def attach(model: Any, run: Run, settings: RunConfig) -> None:
 def weighed(
     model: Any, tokenizer: Any, some: Answers, questions: Sequence[str], views: Sequence[View], settings: RunConfig
 ) -> Answers:
-    """Answers with the word of every adapter that the model has, outside of a run."""
+    """Answers read again and with the word of every adapter that the model has, as the settings ask, outside of a run."""
     for name, _, weigh in weighers(model, tokenizer, questions, views, settings):
         if name not in ADAPTERS or extra.is_attached(name, model):
             some = weigh(some, list(range(len(some))))
     return some
 
 
-def once(run: Run, name: str, identity: str, questions: int, find: Callable[[list[int]], Answers]) -> dict[str, Any]:
+def once(
+    run: Run, name: str, identity: str, questions: int, find: Callable[[list[int]], Answers], **about: Any
+) -> dict[str, Any]:
     """What evaluation/NAME.json keeps, found if it is not there: `answers` to all questions, and the `seconds` that they took.
 
     Args:
         identity: a checksum of what the answers are made with.
         find: the answers to some questions, by their numbers.
+        about: what else to keep beside them.
     """
     stored = f"evaluation/{name}.json"
     if is_kept(run, name, identity):
         return run.read_json(stored)
     begin = time.perf_counter()
     answers = [[list(one) for one in some] for some in processes.spread(questions, find)]
-    kept = {"made_with": identity, "seconds": round(time.perf_counter() - begin, 2), "answers": answers}
+    kept = {"made_with": identity, **about, "seconds": round(time.perf_counter() - begin, 2), "answers": answers}
     if processes.is_first():
         run.write_json(stored, kept)
     return kept

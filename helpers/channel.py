@@ -23,17 +23,20 @@ NAME = "channel"  # of the adapter, and of its folder in a run
 EPOCHS = 3.0
 
 
-def learn(run: runs.Run, tokenizer: Any, settings: RunConfig, shape: Shape | None = None) -> Outcome | None:
+def learn(
+    run: runs.Run, tokenizer: Any, settings: RunConfig, shape: Shape | None = None, *, resume: bool = True
+) -> Outcome | None:
     """Train the second adapter from SQL to question, on the run's own training examples; None where it has no weight.
 
     Args:
         shape: of a step, where it is known.
+        resume: False throws its checkpoints away.
 
     Raises: as `training.train`.
     """
     if not settings.question_weight:
         return None
-    return extra.learn(NAME, run, tokenizer, rows(run, tokenizer, settings), settings, EPOCHS, shape)
+    return extra.learn(NAME, run, rows(run, tokenizer, settings), settings, EPOCHS, shape, tokenizer=tokenizer, resume=resume)
 
 
 def rows(run: runs.Run, tokenizer: Any, settings: RunConfig) -> list[Row]:

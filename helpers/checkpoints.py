@@ -24,7 +24,8 @@ def prepare(run: runs.Run, settings: config.RunConfig, rows: Sequence[Row], *, r
     stored = f"{FOLDER}/made_with.json"
     if (run / stored).is_file() and any((run / FOLDER).glob("checkpoint-*")):
         before = run.read_json(stored)
-        changed = [name for name in identity if before.get(name) != identity[name]]
+        older = config.RunConfig().values()  # a setting that was not there when a run began had its default's meaning
+        changed = [name for name in identity if before.get(name, older.get(name)) != identity[name]]
         if changed:
             listed = ", ".join(f"{name} {before.get(name)!r} → {identity[name]!r}" for name in changed)
             raise runs.OtherConfiguration(

@@ -172,8 +172,10 @@ class RunConfig:
         for name in ("rereadings", "question_weight", "verifier_weight"):
             if getattr(self, name) and self.candidates == 1:
                 raise ValueError(f"{name} chooses among candidates: set candidates to 2 or more, or {name} to 0")
-        if self.rereadings and self.prompt_style != "linked":
-            raise ValueError("rereadings shakes linked prompts: set prompt_style='linked', or rereadings to 0")
+        if self.rereadings and (self.prompt_style != "linked" or "order" not in self.prompt_parts):
+            raise ValueError("rereadings shakes the order of linked prompts: set prompt_style='linked', or rereadings to 0")
+        if self.held_out_part and not self.held_out_databases:
+            raise ValueError("held_out_part is a group of held_out_databases: set that above 0, or held_out_part to 0")
         if self.verifier_weight and not self.verifier_runs:
             raise ValueError("verifier_weight needs judged candidates to learn from: name runs that made them in verifier_runs")
         if self.max_steps == 0 and self.num_train_epochs == 0:
@@ -254,7 +256,7 @@ def settings_fields() -> list[dataclasses.Field]:
 
 
 def stage_of(name: str) -> str:
-    """The first notebook (one of STAGES) that uses a setting."""
+    """The first notebook (one of STAGES) whose results rest on a setting."""
     return {field.name: field.metadata["stage"] for field in settings_fields()}[name]
 
 

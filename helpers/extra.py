@@ -18,23 +18,36 @@ Answers = list[list[tuple[str, float]]]  # of each question, (text in the form t
 
 
 def learn(
-    name: str, run: runs.Run, tokenizer: Any, rows: Sequence[Row], settings: RunConfig, epochs: float, shape: Shape | None
+    name: str,
+    run: runs.Run,
+    rows: Sequence[Row],
+    settings: RunConfig,
+    epochs: float,
+    shape: Shape | None,
+    *,
+    tokenizer: Any,
+    resume: bool,
 ) -> Outcome:
-    """Train the adapter called `name` with the settings of the first, in the run's folder of that name. Goes on from its newest
-    checkpoint.
+    """Train the adapter called `name` with the settings of the first, in the run's folder of that name.
 
     Args:
         shape: of a step, where it is known.
+        resume: go on from its newest checkpoint; False throws it away.
 
-    Raises: as `training.train`.
+    Raises: as `training.train`, and
+        ValueError: all rows are longer than max_seq_length.
     """
     own = settings.with_overrides({"num_train_epochs": epochs, "max_steps": 0}, f"the {name}")
+    fitting = [row for row in rows if len(row.input_ids) <= own.max_seq_length]
+    if not fitting:
+        raise ValueError(
+            f"All {len(rows):,} rows for the {name} are longer than max_seq_length={own.max_seq_length}: raise it in a new run"
+        )
     part = runs.Run(run / name)
     part.path.mkdir(exist_ok=True)
     model, _ = models.load(own)
     start = functools.partial(processes.start, name, run)
-    fitting = [row for row in rows if len(row.input_ids) <= own.max_seq_length]
-    outcome = training.train(model, tokenizer, fitting, own, part, shape=shape, start=start)
+    outcome = training.train(model, tokenizer, fitting, own, part, shape=shape, start=start, resume=resume)
     if processes.is_first():
         with part.new_folder("adapter") as folder:
             model.save_pretrained(folder)

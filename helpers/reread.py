@@ -1,7 +1,7 @@
 """What the tuned model thinks of each candidate when it reads the question again, its database in another order.
 
-Training shows it every example under several orders of tables and columns. An answer that is likely under one of them alone owes
-that to the order; averaged, such luck cancels out.
+With `train_variants` above 1, training shows it every example under several orders of tables and columns. An answer that is
+likely under one of them alone owes that to the order; averaged, such luck cancels out.
 """
 
 from __future__ import annotations

@@ -24,6 +24,9 @@ from helpers.views import INSTRUCTION, View
 
 NAME = "verifier"  # of the adapter, and of its folder in a run
 EPOCHS = 2.0
+FOUND = "evaluation/tuned.json"  # in the runs that it learns from
+CANDIDATES, SOURCES = f"{NAME}/candidates.jsonl", f"{NAME}/sources.json"  # in its own
+PROMPT = ("data_source", "prompt_style", "prompt_parts", "readable_names")  # what both have in common
 TASK = "Does the query answer the question? Write yes or no."
 YES, NO = "yes", "no"
 ROWS, CELLS, LETTERS = 3, 5, 24  # of a result that are shown: rows, cells of a row, letters of a cell
@@ -36,82 +39,109 @@ class Judged(NamedTuple):
     is_right: bool
 
 
-def learn(run: runs.Run, tokenizer: Any, settings: RunConfig, shape: Shape | None = None) -> Outcome | None:
+def learn(
+    run: runs.Run, tokenizer: Any, settings: RunConfig, shape: Shape | None = None, *, resume: bool = True
+) -> Outcome | None:
     """Train the third adapter on the candidates of `verifier_runs`; None where it has no weight.
 
     Args:
         shape: of a step, where it is known.
+        resume: False throws its checkpoints and its candidates away.
 
-    Raises: as `training.train` and `judged`.
+    Raises: as `training.train` and `rows`.
     """
     if not settings.verifier_weight:
         return None
-    return extra.learn(NAME, run, tokenizer, rows(run, tokenizer, settings), settings, EPOCHS, shape)
+    if not resume:
+        (run / CANDIDATES).unlink(missing_ok=True)
+    return extra.learn(NAME, run, rows(run, tokenizer, settings), settings, EPOCHS, shape, tokenizer=tokenizer, resume=resume)
+
+
+def check(settings: RunConfig) -> None:
+    """Refuse `verifier_runs` that cannot teach, before anything slow.
+
+    Raises:
+        runs.MissingStep: a run has no candidates.
+        ValueError: it held nothing out, found one candidate a question, or was asked with other prompts.
+    """
+    for name in settings.verifier_runs if settings.verifier_weight else ():
+        made = runs.Run(environment.resolve(name))
+        shown = f"{environment.shown(made.path)}, named in verifier_runs,"
+        if not (made / "config.json").is_file() or not (made / FOUND).is_file():
+            raise runs.MissingStep(f"{shown} has no candidates: run the course there first, with held_out_databases above 0")
+        other = made.config()
+        if not other.held_out_databases or other.candidates == 1:
+            raise ValueError(
+                f"{shown} needs held_out_databases above 0 and candidates above 1: the verifier learns from candidates for "
+                "train databases that their model did not see"
+            )
+        for field in PROMPT:
+            mine, its = getattr(settings, field), getattr(other, field)
+            if mine != its:
+                raise ValueError(f"{shown} has {field}={its!r}, this run {mine!r}: candidates must come from prompts of one form")
 
 
 def rows(run: runs.Run, tokenizer: Any, settings: RunConfig) -> list[Row]:
     """What to learn from, made once and kept in the run's folder (verifier/candidates.jsonl).
 
-    Raises:
-        runs.OtherConfiguration: what is kept comes from other runs.
+    Raises: as `check`, and
+        runs.OtherConfiguration: what is kept comes from other runs, or from other candidates of these.
     """
-    stored, sources = f"{NAME}/candidates.jsonl", f"{NAME}/sources.json"
+    check(settings)
+    sources = {name: runs.Run(environment.resolve(name)).read_json(FOUND)["made_with"] for name in settings.verifier_runs}
     with processes.first_goes_first():
-        if not (run / stored).is_file():
-            write_candidates(run, settings, stored, sources)
-    if run.read_json(sources) != list(settings.verifier_runs):
+        if not (run / CANDIDATES).is_file():
+            write_candidates(run, settings)
+            run.write_json(SOURCES, sources)
+    kept = run.read_json(SOURCES)
+    if kept != sources:
         raise runs.OtherConfiguration(
-            f"{environment.shown(run / NAME)} learned from {', '.join(run.read_json(sources))}, not from "
-            f"{', '.join(settings.verifier_runs)}: delete that folder to train it anew, or leave verifier_runs at None"
+            f"{environment.shown(run / NAME)} learned from {', '.join(kept)}, as they were then. Delete that folder to learn "
+            f"from {', '.join(sources)} as they are now, or name the same runs again"
         )
-    pairs = [(one["message"], YES if one["is_right"] else NO) for one in run.read_jsonl(stored)]
+    pairs = [(one["message"], YES if one["is_right"] else NO) for one in run.read_jsonl(CANDIDATES)]
     return prompts.training_rows(tokenizer, pairs, settings.date_string)
 
 
-def write_candidates(run: runs.Run, settings: RunConfig, stored: str, sources: str) -> None:
-    """Judge the candidates of `verifier_runs` and keep them, and the names of these runs, in two files of the run.
+def write_candidates(run: runs.Run, settings: RunConfig) -> None:
+    """Judge the candidates of `verifier_runs` and keep them in the run.
 
     Raises:
         ValueError: there are none that this run will not be judged on.
     """
-    asked = {(one["db_id"], one["question"]) for one in run.read_jsonl("data/dev.jsonl")}
-    found = [one for name in settings.verifier_runs for one in judged(runs.Run(environment.resolve(name)), asked)]
+    own = {(one["db_id"], one["question"]) for one in run.read_jsonl("data/dev.jsonl")}
+    found = [one for name in settings.verifier_runs for one in judged(runs.Run(environment.resolve(name)), own)]
     if not found:
         raise ValueError(
             f"{', '.join(settings.verifier_runs)}: every candidate there is about a question that this run is judged on. "
             "Name runs in verifier_runs that held out other databases"
         )
-    run.write_json(sources, list(settings.verifier_runs))
-    run.write_jsonl(stored, [one._asdict() for one in found])
+    run.write_jsonl(CANDIDATES, [one._asdict() for one in found])
 
 
-def judged(made: runs.Run, asked: set[tuple[str, str]]) -> Iterator[Judged]:
+def judged(made: runs.Run, left_out: set[tuple[str, str]]) -> Iterator[Judged]:
     """The candidates of a run for the databases that it held out, one of each result.
 
     Args:
-        asked: (db_id, question) of all that the verifier's own run will be judged on, which are left out.
+        left_out: (db_id, question) of what the verifier's own run will be judged on.
 
     Raises:
-        runs.MissingStep: the run has no candidates.
-        ValueError: it held nothing out, or found one candidate a question.
+        runs.OtherConfiguration: the run was asked other questions than its candidates answer.
     """
-    if not (made / "config.json").is_file() or not (made / "evaluation/tuned.json").is_file():
-        raise runs.MissingStep(
-            f"{environment.shown(made.path)}, named in verifier_runs, has no candidates: run the course there first, with "
-            "held_out_databases above 0"
-        )
     settings = made.config()
-    if not settings.held_out_databases or settings.candidates == 1:
-        raise ValueError(
-            f"{environment.shown(made.path)}, named in verifier_runs, needs held_out_databases above 0 and candidates above 1: "
-            "the verifier learns from candidates for train databases that their model did not see"
-        )
     examples, messages = prompts.read_dev(made, settings)
+    found = made.read_json(FOUND)["answers"]
+    if len(found) != len(examples):
+        raise runs.OtherConfiguration(
+            f"{environment.shown(made.path)} has candidates for {len(found):,} questions, and eval_questions asks "
+            f"{len(examples):,}: evaluate it again"
+        )
     dataset = prompts.load_dataset(made, settings)
     views = prompts.views_of(examples, dataset, settings)
-    found = made.read_json("evaluation/tuned.json")["answers"]
     limits = execution.Limits(seconds=settings.query_timeout)
-    several = [at for at, example in enumerate(examples) if (example.db_id, example.question) not in asked and len(found[at]) > 1]
+    several = [
+        at for at, example in enumerate(examples) if (example.db_id, example.question) not in left_out and len(found[at]) > 1
+    ]
     with execution.Sandbox(limits) as sandbox, evaluation.Judge(dataset.databases, dataset.tables, limits=limits) as judge:
         for at in tqdm(several, desc=f"candidates of {made.path.name}", unit="question"):
             example, view, seen = examples[at], views[at], set()
@@ -126,9 +156,9 @@ def judged(made: runs.Run, asked: set[tuple[str, str]]) -> Iterator[Judged]:
                 yield Judged(message(messages[at], text, result), bool(verdict.exec))
 
 
-def message(asked: str, text: str, result: execution.Result) -> str:
+def message(first: str, text: str, result: execution.Result) -> str:
     """The text of the user's turn: what the first model was asked, what it answered, and what that gave."""
-    return "\n".join([TASK, asked.removeprefix(f"{INSTRUCTION}\n"), text.strip(), result_text(result)])
+    return "\n".join([TASK, first.removeprefix(f"{INSTRUCTION}\n"), text.strip(), result_text(result)])
 
 
 def result_text(result: execution.Result) -> str:

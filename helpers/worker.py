@@ -50,7 +50,7 @@ def train(run: Run, shape: dict | None) -> None:
         adapter.save(model, tokenizer, settings, run, outcome)
 
 
-def extra(name: str, run: Run, shape: dict | None) -> None:
+def further(name: str, run: Run, shape: dict | None) -> None:
     """Train the adapter of this name, beside the first, and keep it."""
     from helpers import channel, model_files, models, trainer, verifier
 
@@ -78,8 +78,8 @@ def answers(run: Run, shape: None) -> None:
 
 JOBS = {
     "train": train,
-    "channel": functools.partial(extra, "channel"),
-    "verifier": functools.partial(extra, "verifier"),
+    "channel": functools.partial(further, "channel"),
+    "verifier": functools.partial(further, "verifier"),
     "answers": answers,
 }
 

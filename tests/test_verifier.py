@@ -95,6 +95,11 @@ def made(sample, tmp_path, monkeypatch):
     return run, held
 
 
+def learning_from(run):
+    """Settings of a run whose third adapter learns from this one."""
+    return LINKED.with_overrides({"verifier_weight": 1.0, "verifier_runs": (str(run.path),)}, "this test")
+
+
 def test_candidates_are_judged_once_a_result(made):
     run, held = made
     found = list(verifier.judged(run, set()))
@@ -114,7 +119,7 @@ def test_without_another_question_there_is_nothing_to_learn(made, tmp_path):
     run, held = made
     own = Run(tmp_path / "own")
     own.write_jsonl("data/dev.jsonl", [dataclasses.asdict(one) for one in held.dev])
-    settings = LINKED.with_overrides({"verifier_weight": 1.0, "verifier_runs": (str(run.path),)}, "this test")
+    settings = learning_from(run)
     with pytest.raises(ValueError, match="every candidate there is about a question that this run is judged on"):
         verifier.rows(own, Letters(), settings)
     assert not (own / "verifier/candidates.jsonl").exists()
@@ -123,9 +128,9 @@ def test_without_another_question_there_is_nothing_to_learn(made, tmp_path):
 def test_a_verifier_of_other_runs_is_not_taken_for_this_one(made, tmp_path):
     run, _ = made
     own = Run(tmp_path / "own")
-    own.write_json("verifier/sources.json", ["runs/elsewhere"])
+    own.write_json("verifier/sources.json", {"runs/elsewhere": ""})
     own.write_jsonl("verifier/candidates.jsonl", [{"message": "", "is_right": True}])
-    settings = LINKED.with_overrides({"verifier_weight": 1.0, "verifier_runs": (str(run.path),)}, "this test")
+    settings = learning_from(run)
     with pytest.raises(runs.OtherConfiguration, match="learned from runs/elsewhere"):
         verifier.rows(own, Letters(), settings)
 
@@ -137,12 +142,39 @@ def test_a_run_that_cannot_teach_is_named(made, changes):
     with pytest.raises(
         ValueError, match="other, named in verifier_runs, needs held_out_databases above 0 and candidates above 1"
     ):
-        next(verifier.judged(run, set()))
+        verifier.check(learning_from(run))
 
 
 def test_a_run_without_candidates_is_named(tmp_path):
     with pytest.raises(runs.MissingStep, match="nowhere, named in verifier_runs, has no candidates"):
-        next(verifier.judged(Run(tmp_path / "nowhere"), set()))
+        verifier.check(learning_from(Run(tmp_path / "nowhere")))
+    verifier.check(learning_from(Run(tmp_path / "nowhere")).with_overrides({"verifier_weight": 0.0}, ""))
+
+
+def test_candidates_for_other_questions_are_not_judged(made):
+    run, held = made
+    run.write_jsonl("data/dev.jsonl", run.read_jsonl("data/dev.jsonl")[1:])
+    with pytest.raises(runs.OtherConfiguration, match=f"candidates for {len(held.dev):,} questions"):
+        next(verifier.judged(run, set()))
+
+
+@pytest.mark.parametrize("changes", [{"prompt_style": "schema"}, {"readable_names": False}])
+def test_candidates_from_other_prompts_are_refused(made, changes):
+    run, _ = made
+    with pytest.raises(ValueError, match=f"{next(iter(changes))}=.* candidates must come from prompts of one form"):
+        verifier.check(learning_from(run).with_overrides(changes, "this test"))
+
+
+def test_candidates_found_anew_make_a_verifier_old(made, tmp_path, monkeypatch):
+    run, held = made
+    own = Run(tmp_path / "own")
+    own.write_jsonl("data/dev.jsonl", [dataclasses.asdict(held.dev[0])])
+    monkeypatch.setattr(prompts, "training_rows", lambda tokenizer, pairs, date: [answer for _, answer in pairs])
+    first = verifier.rows(own, Letters(), learning_from(run))
+    assert set(first) == {"no", "yes"} and first == verifier.rows(own, Letters(), learning_from(run))
+    run.write_json("evaluation/tuned.json", run.read_json("evaluation/tuned.json") | {"made_with": "another model"})
+    with pytest.raises(runs.OtherConfiguration, match="as they were then"):
+        verifier.rows(own, Letters(), learning_from(run))
 
 
 # Its word in the choice
@@ -183,6 +215,7 @@ def test_readings_are_averaged(asked, speaks):
     first, second = (text for text, _ in some)
     assert again[first] - again[second] == pytest.approx((-0.5 - 6) / 3 - (-1.5 - 1) / 3)
     assert len(heard) == 4 and all(prompt.endswith(question) for prompt, _ in heard)
+    assert len({prompt for prompt, _ in heard} | {view.message(question)}) == 3, "each reading has an order of its own"
 
 
 def test_readings_are_the_same_each_time(asked, speaks):
@@ -209,7 +242,9 @@ def test_each_weigher_has_its_turn_in_order():
         ({"candidates": 2, "verifier_weight": 1.0}, "name runs that made them in verifier_runs"),
         ({"candidates": 1, "verifier_weight": 1.0, "verifier_runs": ("a",)}, "verifier_weight chooses among candidates"),
         ({"candidates": 1, "rereadings": 1}, "rereadings chooses among candidates"),
-        ({"candidates": 2, "rereadings": 1, "prompt_style": "schema"}, "rereadings shakes linked prompts"),
+        ({"candidates": 2, "rereadings": 1, "prompt_style": "schema"}, "rereadings shakes the order of linked prompts"),
+        ({"candidates": 2, "rereadings": 1, "prompt_parts": ("values",)}, "rereadings shakes the order of linked prompts"),
+        ({"held_out_part": 1}, "held_out_part is a group of held_out_databases"),
     ],
 )
 def test_weights_without_what_they_need_are_refused(changes, says):

@@ -60,6 +60,7 @@ if __name__ == "__main__":
     if len(sys.argv) not in (3, 4) or sys.argv[3:] not in ([], ["record"]):
         sys.exit("usage: python -m tools.keep runs/NAME results/NAME [record]")
     source = runs.Run(environment.resolve(sys.argv[1]))
-    source.require("evaluate", "keeping a run")
+    if "evaluation" not in source.record():  # a trial has no more than that
+        source.require("evaluate", "keeping a run")
     keep(source, environment.resolve(sys.argv[2]), record_only=bool(sys.argv[3:]))
     print(f"{sys.argv[2]}: {sum(path.stat().st_size for path in environment.resolve(sys.argv[2]).iterdir()) / 1e3:,.0f} kB")

@@ -7,6 +7,7 @@ its training and the prompts stay the same throughout.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
 from collections import Counter
@@ -71,9 +72,9 @@ def steps(run: runs.Run, asked: Questions, messages: Sequence[str]) -> Iterator[
     Beams and what was said of them are those that 05 Evaluate has kept, where it has.
     """
     settings = run.config()
-    if not (run / GREEDY).is_file():
+    if not (run / GREEDY).is_file() or run.read_json(GREEDY)["made_with"] != made_with(run, messages):
         answer(run, asked, messages)
-    for name, kept in run.read_json(GREEDY).items():
+    for name, kept in run.read_json(GREEDY)["rungs"].items():
         yield name, kept["answers"], kept["seconds"]
     if settings.candidates == 1:
         return
@@ -93,6 +94,14 @@ def steps(run: runs.Run, asked: Questions, messages: Sequence[str]) -> Iterator[
             yield f"{title}, of those that give rows", kept["answers"], seconds
 
 
+def made_with(run: runs.Run, messages: Sequence[str]) -> str:
+    """What greedy answers rest on: prompts, and the adapter's bytes; where that is no more, they can only be believed."""
+    adapter, kept = run / "adapter/adapter_model.safetensors", run / GREEDY
+    if not adapter.is_file() and kept.is_file():
+        return run.read_json(GREEDY)["made_with"]
+    return hashlib.sha256("\n".join(messages).encode() + adapter.read_bytes()).hexdigest()
+
+
 def answer(run: runs.Run, asked: Questions, messages: Sequence[str]) -> None:
     """Find the greedy answers, which nobody else keeps, and the others where they are not there."""
     settings = run.config()
@@ -108,7 +117,7 @@ def answer(run: runs.Run, asked: Questions, messages: Sequence[str]) -> None:
         made[name] = {"seconds": round(time.perf_counter() - begin, 2), "answers": found}
     if settings.candidates > 1:
         answers.found(model, tokenizer, messages, settings, run, questions=asked.questions, views=asked.views, base=False)
-    run.write_json(GREEDY, made)
+    run.write_json(GREEDY, {"made_with": made_with(run, messages), "rungs": made})
 
 
 def first(found: Answers) -> Answers:

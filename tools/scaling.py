@@ -88,8 +88,8 @@ def measure(run: runs.Run, options: argparse.Namespace) -> dict[str, Any]:
         for name, found in side_by_side(run, settings, group, devices, options).items():
             arms[name] = found
             print(line(name, found), flush=True)
-            result = summary(arms, options, devices)
-            run.write_json(DETAILS, arms)
+            run.write_json(DETAILS, arms)  # first: comparing arms of different calls can fail
+            result = summary(arms, options, settings, devices)
             run.write_json(FILE, result)
     return result
 
@@ -164,7 +164,7 @@ def prepare(run: runs.Run, settings: RunConfig, arm: Arm, folder: Path, options:
         asked = prompts.draw(run.read_jsonl("data/dev.jsonl"), settings.eval_questions, settings.seed)
         own.write_jsonl("data/dev.jsonl", asked[: options.questions or None])
         changes = {"eval_questions": 0, "num_processes": arm.processes}
-    changes |= {"question_weight": 0.0, "verifier_weight": 0.0}  # the first adapter alone is measured
+    changes |= {"rereadings": 0, "question_weight": 0.0, "verifier_weight": 0.0}  # the first adapter alone is measured
     runs.save_config(own, settings.with_overrides(changes, "tools.scaling"))
 
 
@@ -287,10 +287,13 @@ def leave_out_base(run: runs.Run, tokenizer: Any, messages: Sequence[str], setti
 JOBS = {"train": trained, "answers": answered}
 
 
-def summary(arms: Mapping[str, dict[str, Any]], options: argparse.Namespace, devices: Sequence[str]) -> dict[str, Any]:
+def summary(
+    arms: Mapping[str, dict[str, Any]], options: argparse.Namespace, settings: RunConfig, devices: Sequence[str]
+) -> dict[str, Any]:
     """What scaling.json says: the arms without lists of losses and answers, their comparison, and the machine."""
     shown = {name: {key: value for key, value in arms[name].items() if key not in WIDE} for name in NAMES if name in arms}
     asked = {"steps": options.steps, "questions": options.questions, "micro_batch": options.micro_batch}
+    asked |= {"candidates": settings.candidates, "max_new_tokens": settings.max_new_tokens}
     return {"what": WHAT, "asked_for": asked, "arms": shown, **compared(arms), "gpus_there": len(devices), **runs.machine()}
 
 

@@ -17,7 +17,10 @@ from helpers.runs import OUTPUTS, write_text
 RESULTS = ROOT / "results"
 GPU_RUN, CPU_RUN = "h200-llama-1b-seed", "cpu-sample"  # whose times the notebooks show
 LADDERS = ("h200-smollm2-linked", "h200-smollm2-held-out")  # on dev, and on train databases
-TRIED = ("r", "lora_alpha", "learning_rate", "train_variants", "num_train_epochs", "precision", "prompt_parts", "readable_names")
+TRIED = (
+    *("r", "lora_alpha", "learning_rate", "train_variants", "num_train_epochs", "precision", "prompt_parts", "readable_names"),
+    *("renamed", "lora_dropout", "rereadings", "question_weight", "verifier_weight"),
+)
 SCALED = "h100-scaling"  # measured on two GPUs
 QUICKSTART = "00_quickstart.ipynb"
 LINKS = {  # bytes a second one way, by their makers' figures
@@ -227,7 +230,8 @@ def scaled() -> str:
     lines += [
         "",
         f"Largest difference in loss at one step: {apart['one/two']} between one and two GPUs with {batch} examples a step, "
-        f"{apart['four times the batch']} with {4 * batch}; {apart['one/one again']} between two runs on one GPU.",
+        f"{apart['four times the batch']} with {4 * batch}; {apart['one/one again']} between two runs on one GPU. "
+        f"{100 * record['answers']['share_other_first']:.0f} % of the answers are others.",
     ]
     return "\n".join(lines)
 

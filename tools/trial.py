@@ -12,12 +12,27 @@ import subprocess
 import sys
 from typing import Any
 
-from helpers import adapter, answers, channel, environment, evaluation, models, prompts, runs, scores, spider, training, verifier
+from helpers import (
+    adapter,
+    answers,
+    channel,
+    environment,
+    evaluation,
+    execution,
+    models,
+    prompts,
+    runs,
+    scores,
+    spider,
+    training,
+    verifier,
+)
 
 
 def trained(run: runs.Run) -> None:
     """Make the data and train what the run lacks: the adapter, and the further ones that its settings give weight."""
     settings = run.config()
+    verifier.check(settings)
     models.start_engine(settings)
     model, tokenizer = models.load(settings)
     if not run.has("data"):
@@ -33,16 +48,18 @@ def trained(run: runs.Run) -> None:
 def judged(run: runs.Run) -> dict[str, Any]:
     """The tuned model's answers, by transformers as those of 05 with candidates are, and their score."""
     settings = run.config()
+    if settings.candidates == 1:  # with more of them it is so anyway
+        settings = settings.with_overrides({"engine": "transformers"}, "tools.trial")
     dataset = prompts.load_dataset(run, settings)
     examples, messages = prompts.read_dev(run, settings)
     views, questions = prompts.views_of(examples, dataset, settings), [example.question for example in examples]
-    by_transformers = settings.with_overrides({"engine": "transformers"}, "tools.trial")
-    model, tokenizer = models.load_trained(by_transformers, run / "adapter")
+    model, tokenizer = models.load_trained(settings, run / "adapter")
     answers.attach(model, run, settings)
     sql, seconds = answers.predict(model, tokenizer, messages, settings, run, questions=questions, views=views, base=False)
     run.write_text("evaluation/predictions.txt", "".join(f"{one}\n" for one in sql))
     golds = [(example.query, example.db_id) for example in examples]
-    verdicts = evaluation.judge_all(golds, sql, dataset.databases, dataset.tables)
+    limits = execution.Limits(seconds=settings.query_timeout)
+    verdicts = evaluation.judge_all(golds, sql, dataset.databases, dataset.tables, limits=limits)
     return {
         "questions": len(examples),
         "seen_databases": sum(example.seen for example in examples),

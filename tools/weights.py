@@ -53,17 +53,27 @@ def differences(before: Answers, after: Answers, weight: float) -> list[dict[str
 
 
 def options(run: runs.Run, settings: RunConfig) -> list[list[Option]]:
-    """The candidates of each question of a run, run and judged."""
+    """The candidates of each question of a run, run and judged; those that come to the same SQL stay apart here.
+
+    Raises:
+        runs.OtherConfiguration: the run's settings are not those that its candidates were weighed with.
+    """
     examples, _ = prompts.read_dev(run, settings)
     dataset = prompts.load_dataset(run, settings)
     views = prompts.views_of(examples, dataset, settings)
     found = run.read_json("evaluation/tuned.json")["answers"]
+    if len(found) != len(examples):
+        raise runs.OtherConfiguration(f"{run.path.name} answered {len(found):,} questions, not {len(examples):,}: run it again")
     again = run.read_json(f"evaluation/{reread.NAME}.json")["answers"] if settings.rereadings else found
     stages, said = again, {reread.NAME: [dict(map(tuple, some)) for some in again]}
     for name, weight in ((channel.NAME, settings.question_weight), (verifier.NAME, settings.verifier_weight)):
         if weight:
-            after = run.read_json(f"evaluation/{name}.json")["answers"]
-            said[name], stages = differences(stages, after, weight), after
+            kept = run.read_json(f"evaluation/{name}.json")
+            if kept["weight"] != weight:
+                raise runs.OtherConfiguration(
+                    f"{name} had weight {kept['weight']:g} when {run.path.name} answered, now {weight:g}: run it again"
+                )
+            said[name], stages = differences(stages, kept["answers"], weight), kept["answers"]
     none: list[dict[str, float]] = [defaultdict(float) for _ in found]
     limits = execution.Limits(seconds=settings.query_timeout)
     made: list[list[Option]] = []
