@@ -14,7 +14,7 @@ from helpers import channel, choice, constraint, execution, extra, generation, p
 from helpers.config import RunConfig
 from helpers.extra import Answers
 from helpers.progress import tqdm
-from helpers.runs import Run
+from helpers.runs import OtherConfiguration, Run
 from helpers.views import View
 
 FORMAT = 3  # of the kept answers
@@ -159,6 +159,22 @@ def once(
     kept = {"made_with": identity, **about, "seconds": round(time.perf_counter() - begin, 2), "answers": answers}
     if processes.is_first():
         run.write_json(stored, kept)
+    return kept
+
+
+def weighed_before(run: Run, name: str, weight: float) -> dict[str, Any]:
+    """What the run keeps of a weigher, for those who look at it later: `answers` and `seconds`.
+
+    Raises:
+        OtherConfiguration: it has not weighed these answers, or had another weight.
+    """
+    stored = f"evaluation/{name}.json"
+    kept = run.read_json(stored) if (run / stored).is_file() else {}
+    if kept.get("weight") != weight:
+        raise OtherConfiguration(
+            f"{run.path.name} is set to weigh with {name} {weight:g}, and its answers were found without that: answer again, "
+            "by 05 or tools.trial"
+        )
     return kept
 
 

@@ -92,8 +92,7 @@ def run_all(run: runs.Run, settings: RunConfig) -> dict[str, Any]:
 
     tokenizer = models.load_tokenizer(model_files.find(settings.model_name))
     if not run.has("data"):
-        dataset = spider.load(settings.data_source, settings.held_out_databases, settings.held_out_part)
-        prompts.write_data(run, dataset, tokenizer, settings)
+        prompts.write_data(run, spider.load_for(settings), tokenizer, settings)
     rows = prompts.draw(prompts.read_training_rows(run, tokenizer, settings), TRAINING_ROWS, settings.seed)
     examples, messages = prompts.read_dev(run, settings)
     asked = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]

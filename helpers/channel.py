@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from helpers import extra, generation, prompts, runs
+from helpers import extra, prompts, runs
 from helpers.config import RunConfig
 from helpers.extra import Answers
 from helpers.prompts import Row
@@ -53,13 +53,7 @@ def weigh(
     """
     pairs = [(number, text) for number, some in enumerate(answers) for text, _ in some]
     with extra.speaking(NAME, model):
-        found = generation.score(
-            model,
-            tokenizer,
-            [prompts.prompt_ids(tokenizer, text.strip(), settings.date_string) for _, text in pairs],
-            [questions[number] for number, _ in pairs],
-            batch_size=settings.per_device_eval_batch_size or generation.fitting_batch(model, settings.max_seq_length),
-            progress=progress,
-        )
+        asked = [questions[number] for number, _ in pairs]
+        found = extra.score(model, tokenizer, [text.strip() for _, text in pairs], asked, settings, progress=progress)
     logs = iter(found)
     return [extra.scaled([(text, log + settings.question_weight * next(logs)) for text, log in some]) for some in answers]

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from helpers import models, processes, runs, training
+from helpers import generation, models, processes, prompts, runs, training
 from helpers.config import RunConfig
 from helpers.prompts import Row
 from helpers.trainer import Shape
@@ -87,6 +87,21 @@ def speaking(name: str, model: Any) -> Iterator[None]:
         yield
     finally:
         model.set_adapter(first)
+
+
+def score(
+    model: Any, tokenizer: Any, messages: Sequence[str], answers: Sequence[str], settings: RunConfig, *, progress: str
+) -> list[float]:
+    """The log probability of an answer to each message, in batches as the settings say; a message may come several times."""
+    ids = {message: prompts.prompt_ids(tokenizer, message, settings.date_string) for message in dict.fromkeys(messages)}
+    return generation.score(
+        model,
+        tokenizer,
+        [ids[message] for message in messages],
+        answers,
+        batch_size=settings.per_device_eval_batch_size or generation.fitting_batch(model, settings.max_seq_length),
+        progress=progress,
+    )
 
 
 def scaled(answers: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:

@@ -162,8 +162,7 @@ def load_dataset(run: Run, settings: RunConfig) -> DataSet:
     Raises:
         OtherConfiguration: the data has changed since then, or another copy was found: verdicts would not fit the questions.
     """
-    dataset = spider.load(settings.data_source, settings.held_out_databases, settings.held_out_part)
-    expected = run.record().get("data_sha256")
+    dataset, expected = spider.load_for(settings), run.record().get("data_sha256")
     if dataset.sha256 != expected:
         raise OtherConfiguration(
             f"The data at hand ({dataset.name}, SHA-256 {dataset.sha256[:12]}) is not what this run's examples were made from "

@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from helpers import extra, generation, prompts
+from helpers import extra
 from helpers.config import RunConfig
 from helpers.extra import Answers
 from helpers.views import View
@@ -32,23 +32,14 @@ def weigh(
 
     The best first, scaled so that the probabilities of one question's answers sum to 1.
     """
-    ids, texts = [], []
+    messages, texts = [], []
     for some, question, view in zip(answers, questions, views, strict=True):
         chance = random.Random(f"{settings.seed} {question}")
         shaken = [view.message(question, chance=chance) for _ in range(settings.rereadings)]
-        read = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in shaken]
         for text, _ in some:
-            ids += read
-            texts += [text] * len(read)
-    logs = generation.score(
-        model,
-        tokenizer,
-        ids,
-        texts,
-        batch_size=settings.per_device_eval_batch_size or generation.fitting_batch(model, settings.max_seq_length),
-        progress=progress,
-    )
-    found = iter(logs)
+            messages += shaken
+            texts += [text] * len(shaken)
+    found = iter(extra.score(model, tokenizer, messages, texts, settings, progress=progress))
     return [
         extra.scaled(
             [

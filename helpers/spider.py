@@ -25,6 +25,8 @@ from helpers.progress import tqdm
 if TYPE_CHECKING:
     import pandas as pd
 
+    from helpers.config import RunConfig
+
 SAMPLE = Path(__file__).parent / "sample"
 NEWER = "00636695dabed6b5f4b8328a16b13e069a2f16591d5efcce57660669c85b121b"
 SOURCES = (
@@ -125,6 +127,11 @@ class DataSet:
                 len({example.db_id for example in examples}),
             ]
         return pd.DataFrame(columns, index=[*LEVELS, "all", "databases"])
+
+
+def load_for(settings: RunConfig) -> DataSet:
+    """The data set that a run's settings ask for. Raises: as `load`."""
+    return load(settings.data_source, settings.held_out_databases, settings.held_out_part)
 
 
 def load(data_source: str, held_out_databases: int = 0, held_out_part: int = 0) -> DataSet:

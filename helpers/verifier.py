@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from helpers import environment, evaluation, execution, extra, generation, processes, prompts, runs, schema
+from helpers import environment, evaluation, execution, extra, processes, prompts, runs, schema
 from helpers.config import RunConfig
 from helpers.extra import Answers
 from helpers.progress import tqdm
@@ -201,14 +201,7 @@ def weigh(
                 messages[number, text] = message(first, text, sandbox.execute(view.database, view.sql(text)))
     asked = list(dict.fromkeys(messages.values()))
     with extra.speaking(NAME, model):
-        found = generation.score(
-            model,
-            tokenizer,
-            [prompts.prompt_ids(tokenizer, one, settings.date_string) for one in asked],
-            [YES] * len(asked),
-            batch_size=settings.per_device_eval_batch_size or generation.fitting_batch(model, settings.max_seq_length),
-            progress=progress,
-        )
+        found = extra.score(model, tokenizer, asked, [YES] * len(asked), settings, progress=progress)
     yes = dict(zip(asked, found, strict=True))
 
     def log(number: int, text: str) -> float:

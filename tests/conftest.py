@@ -107,6 +107,27 @@ def sample(tmp_path_factory):
         return spider.load_sample()
 
 
+@pytest.fixture(scope="module")
+def linked_run(smoke, sample, tmp_path_factory):
+    """A run whose data is ready: linked prompts grouped by length, candidates weighed by a second adapter."""
+    from helpers import models, prompts, runs
+
+    changes = {
+        "prompt_style": "linked",
+        "constrained": True,
+        "max_seq_length": 512,
+        "train_sampling_strategy": "group_by_length",
+        "gradient_accumulation_steps": 2,
+        "candidates": 2,
+        "question_weight": 0.5,
+    }
+    settings = smoke.with_overrides(changes, "this test")
+    run = runs.Run(tmp_path_factory.mktemp("run"))
+    runs.save_config(run, settings)
+    prompts.write_data(run, sample, models.load(settings)[1], settings)
+    return run
+
+
 @pytest.fixture(scope="session")
 def smollm_files():
     """SmolLM2's real files where this machine has them, in the course's cache or the installed wheel; nothing is downloaded."""

@@ -22,22 +22,9 @@ def two_cores(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def data(smoke, sample, tmp_path_factory):
-    """The folder of a run whose data is ready, and its settings: grouped by length, candidates weighed by a second adapter."""
-    changes = {
-        "prompt_style": "linked",
-        "constrained": True,
-        "max_seq_length": 512,
-        "train_sampling_strategy": "group_by_length",
-        "gradient_accumulation_steps": 2,
-        "candidates": 2,
-        "question_weight": 0.5,
-    }
-    settings = smoke.with_overrides(changes, "this test")
-    run = Run(tmp_path_factory.mktemp("run"))
-    runs.save_config(run, settings)
-    prompts.write_data(run, sample, models.load(settings)[1], settings)
-    return run, settings, sample
+def data(linked_run, sample):
+    """A run whose data is ready, its settings, and the data set."""
+    return linked_run, linked_run.config(), sample
 
 
 def copy(data, path, **changes):

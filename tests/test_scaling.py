@@ -9,8 +9,6 @@ import time
 import psutil
 import pytest
 
-from helpers import models, prompts, runs
-from helpers.runs import Run
 from tools import scaling
 
 pytest.importorskip("torch")
@@ -86,25 +84,6 @@ def test_an_arm_over_its_time_is_ended_with_all_that_it_started():
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
 
 
-@pytest.fixture(scope="module")
-def run(smoke, sample, tmp_path_factory):
-    """A run whose data is ready."""
-    changes = {
-        "prompt_style": "linked",
-        "constrained": True,
-        "max_seq_length": 512,
-        "train_sampling_strategy": "group_by_length",
-        "gradient_accumulation_steps": 2,
-        "candidates": 2,
-        "question_weight": 0.5,
-    }
-    settings = smoke.with_overrides(changes, "this test")
-    run = Run(tmp_path_factory.mktemp("run"))
-    runs.save_config(run, settings)
-    prompts.write_data(run, sample, models.load(settings)[1], settings)
-    return run
-
-
 def options(**given):
     asked = {"steps": 4, "questions": 5, "micro_batch": 0, "limit": 240.0, "only": None}
     return argparse.Namespace(**(asked | given))
@@ -112,9 +91,9 @@ def options(**given):
 
 @pytest.mark.slow
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
-def test_two_processes_are_measured_against_one(run):
-    before = sorted(path.name for path in run.path.iterdir())
-    result = scaling.measure(run, options())
+def test_two_processes_are_measured_against_one(linked_run):
+    before = sorted(path.name for path in linked_run.path.iterdir())
+    result = scaling.measure(linked_run, options())
 
     assert list(result["arms"]) == scaling.NAMES
     assert not [found for found in result["arms"].values() if "error" in found]
@@ -125,10 +104,10 @@ def test_two_processes_are_measured_against_one(run):
     assert result["arms"]["answers, two"]["questions"] == 5
     batches = {name: found["effective_batch"] for name, found in result["arms"].items() if "pace" in found}
     assert [batches[name] for name in ("one", "two", "two, as many each", "one, four times the batch")] == [8, 8, 16, 32]
-    assert run.read_json(scaling.FILE) == result
-    assert sorted(path.name for path in run.path.iterdir()) == sorted([*before, scaling.FILE, scaling.DETAILS])
+    assert linked_run.read_json(scaling.FILE) == result
+    assert sorted(path.name for path in linked_run.path.iterdir()) == sorted([*before, scaling.FILE, scaling.DETAILS])
 
-    late = scaling.measure(run, options(only=["one"], limit=0.5))
+    late = scaling.measure(linked_run, options(only=["one"], limit=0.5))
     assert late["arms"]["one"]["error"].startswith("not done after 0.5 s")
     assert late["speedup"]["same batch"] is None
     assert late["speedup"]["answers"] == result["speedup"]["answers"], "what was measured before stays"

@@ -236,6 +236,16 @@ def test_each_weigher_has_its_turn_in_order():
     assert settings.decoding.endswith("rereadings 1, question_weight 0.7, verifier_weight 2")
 
 
+def test_answers_weighed_otherwise_are_not_taken_for_these(tmp_path):
+    run = Run(tmp_path / "mine")
+    with pytest.raises(runs.OtherConfiguration, match=r"mine is set to weigh with channel 0\.7"):
+        answers.weighed_before(run, "channel", 0.7)
+    run.write_json("evaluation/channel.json", {"made_with": "", "weight": 0.5, "seconds": 1.0, "answers": []})
+    with pytest.raises(runs.OtherConfiguration, match="found without that: answer again"):
+        answers.weighed_before(run, "channel", 0.7)
+    assert answers.weighed_before(run, "channel", 0.5)["seconds"] == 1.0
+
+
 @pytest.mark.parametrize(
     "changes, says",
     [

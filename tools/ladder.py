@@ -88,7 +88,7 @@ def steps(run: runs.Run, asked: Questions, messages: Sequence[str]) -> Iterator[
         (verifier.NAME, settings.verifier_weight, "and that the verifier believes most"),
     ):
         if weight:
-            kept = run.read_json(f"evaluation/{name}.json")
+            kept = answers.weighed_before(run, name, weight)
             seconds += kept["seconds"]
             yield title, first(kept["answers"]), seconds
             yield f"{title}, of those that give rows", kept["answers"], seconds

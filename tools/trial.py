@@ -19,6 +19,7 @@ from helpers import (
     environment,
     evaluation,
     execution,
+    model_files,
     models,
     prompts,
     runs,
@@ -27,6 +28,7 @@ from helpers import (
     training,
     verifier,
 )
+from helpers.__main__ import literal
 
 
 def trained(run: runs.Run) -> None:
@@ -34,11 +36,11 @@ def trained(run: runs.Run) -> None:
     settings = run.config()
     verifier.check(settings)
     models.start_engine(settings)
-    model, tokenizer = models.load(settings)
+    tokenizer = models.load_tokenizer(model_files.find(settings.model_name))
     if not run.has("data"):
-        dataset = spider.load(settings.data_source, settings.held_out_databases, settings.held_out_part)
-        prompts.write_data(run, dataset, tokenizer, settings)
+        prompts.write_data(run, spider.load_for(settings), tokenizer, settings)
     if not run.has("train"):
+        model, _ = models.load(settings)
         rows = prompts.read_training_rows(run, tokenizer, settings)
         adapter.save(model, tokenizer, settings, run, training.train(model, tokenizer, rows, settings, run))
     for learn in (channel.learn, verifier.learn):
@@ -77,7 +79,7 @@ def main() -> None:
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="settings")
     parser.add_argument("--train", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    given = {name: {"True": True, "False": False}.get(value, value) for name, value in options.settings}
+    given = {name: literal(value) for name, value in options.settings}
     run = runs.Run(environment.run_path(options.run_dir))
     preset = options.preset or (None if run.has("setup") else "full")
     run, _ = runs.start(options.run_dir, preset, origin="command line", **given)

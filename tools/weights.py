@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from helpers import channel, environment, evaluation, execution, prompts, reread, runs, verifier
+from helpers import answers, channel, environment, evaluation, execution, prompts, reread, runs, verifier
 from helpers.config import RunConfig
 from helpers.extra import Answers
 
@@ -64,16 +64,12 @@ def options(run: runs.Run, settings: RunConfig) -> list[list[Option]]:
     found = run.read_json("evaluation/tuned.json")["answers"]
     if len(found) != len(examples):
         raise runs.OtherConfiguration(f"{run.path.name} answered {len(found):,} questions, not {len(examples):,}: run it again")
-    again = run.read_json(f"evaluation/{reread.NAME}.json")["answers"] if settings.rereadings else found
+    again = answers.weighed_before(run, reread.NAME, settings.rereadings)["answers"] if settings.rereadings else found
     stages, said = again, {reread.NAME: [dict(map(tuple, some)) for some in again]}
     for name, weight in ((channel.NAME, settings.question_weight), (verifier.NAME, settings.verifier_weight)):
         if weight:
-            kept = run.read_json(f"evaluation/{name}.json")
-            if kept["weight"] != weight:
-                raise runs.OtherConfiguration(
-                    f"{name} had weight {kept['weight']:g} when {run.path.name} answered, now {weight:g}: run it again"
-                )
-            said[name], stages = differences(stages, kept["answers"], weight), kept["answers"]
+            after = answers.weighed_before(run, name, weight)["answers"]
+            said[name], stages = differences(stages, after, weight), after
     none: list[dict[str, float]] = [defaultdict(float) for _ in found]
     limits = execution.Limits(seconds=settings.query_timeout)
     made: list[list[Option]] = []
