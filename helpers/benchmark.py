@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,7 @@ UNTIMED_STEPS = 3  # they compile kernels and grow the memory pool
 LOSS_STEPS = 10  # of the arms whose losses are compared
 PEAK_STEPS = 6  # after which the peak is read: all arms with the same batch have seen the same rows by then
 TRAINING_ROWS = 2000  # more than any arm sees
-CORES_EACH = 4  # that a process needs to import its libraries without disturbing the arm that is timed
+CORES_EACH, GIB_EACH = 4, 16  # processor cores and GPU memory for each of the arms that load at the same time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +114,7 @@ def measure(
 ) -> dict[str, dict[str, Any]]:
     """Results by arm, kept in the run folder (benchmark.json) after each: a benchmark that is broken off goes on.
 
-    While one arm is timed, later ones import their libraries, as many as there are cores for.
+    Arms load their models several at a time, as there is room, and are measured one after the other, while nothing loads.
 
     Args:
         rows: examples to train on.
@@ -121,8 +122,8 @@ def measure(
 
     Returns:
         of an arm: seconds_per_step, tokens_per_second, weights_gib, peak_memory_gib, optimizer_mib, losses; of answers:
-        seconds, tokens_in, tokens_out, tokens_per_second, peak_memory_gib; of an arm that failed: error; of all:
-        arm_seconds, what it took with loading.
+        seconds, tokens_in, tokens_out, tokens_per_second, peak_memory_gib; of an arm that failed: error. The file says as well
+        how many seconds the last call took for all that it measured.
     """
     kept = run.read_json(FILE) if (run / FILE).is_file() else {}
     values = {name: runs.portable(value) for name, value in settings.values().items()}
@@ -132,25 +133,35 @@ def measure(
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as processes:
         content = {"rows": [dataclasses.asdict(row) for row in rows], "prompts": list(prompts)}
         shared = runs.write_text(Path(folder, "data.json"), json.dumps(content))
-        started: list[Process] = []
+        begin, loaded = time.perf_counter(), deque[Process]()
         for place, arm in enumerate(tqdm(waiting, desc=progress, unit="arm", disable=not progress)):
-            ahead = (os.cpu_count() or 1) // CORES_EACH
-            for later in waiting[len(started) : place + 1 + ahead]:
-                started.append(processes.enter_context(Process(later, settings, shared, Path(folder))))
-            begin = time.perf_counter()
-            results[arm.name] = started[place].result() | {"arm_seconds": round(time.perf_counter() - begin, 1)}
-            run.write_json(FILE, {"made_with": made_with, **runs.machine(), "arms": results})
+            if not loaded:
+                together = waiting[place : place + at_a_time()]
+                loaded += [processes.enter_context(Process(one, settings, shared, Path(folder))) for one in together]
+                for one in loaded:
+                    one.wait_until_loaded()
+            results[arm.name] = loaded.popleft().result()
+            seconds = round(time.perf_counter() - begin, 1)
+            run.write_json(FILE, {"made_with": made_with, **runs.machine(), "seconds": seconds, "arms": results})
     return results
 
 
+def at_a_time() -> int:
+    """How many arms load at the same time."""
+    device = environment.gpu()
+    room = int(device.memory_gib / GIB_EACH) if device else 1
+    return max(1, min(room, (os.cpu_count() or 1) // CORES_EACH))
+
+
 class Process:
-    """An arm in a process of its own: prepared at once, measured when its result is asked for."""
+    """An arm in a process of its own: it loads at once, and is measured when its result is asked for."""
 
     def __init__(self, arm: Arm, settings: RunConfig, shared: Path, folder: Path) -> None:
         number = sum(1 for _ in folder.glob("*.job"))
-        job, self.out, self.log = (folder / f"{number}.{suffix}" for suffix in ("job", "out", "log"))
+        job, self.ready, self.out, self.log = (folder / f"{number}.{suffix}" for suffix in ("job", "ready", "out", "log"))
         values = settings.with_overrides(arm.overrides, "benchmark").values()
-        content = {"arm": dataclasses.asdict(arm), "settings": values, "shared": str(shared), "out": str(self.out)}
+        files = {"shared": str(shared), "ready": str(self.ready), "out": str(self.out)}
+        content = {"arm": dataclasses.asdict(arm), "settings": values, **files}
         runs.write_text(job, json.dumps(content))
         self.file = self.log.open("w", encoding="utf-8")
         self.process = subprocess.Popen(
@@ -169,6 +180,12 @@ class Process:
         self.process.communicate()
         self.file.close()
 
+    def wait_until_loaded(self) -> None:
+        """Wait for its model; no longer than for a result, and not if it has ended."""
+        deadline = time.monotonic() + ARM_SECONDS
+        while not self.ready.is_file() and self.process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+
     def result(self) -> dict[str, Any]:
         """Let it measure, and wait for what it finds."""
         try:
@@ -182,7 +199,7 @@ class Process:
 
 
 def main(job_file: str) -> None:
-    """One arm: import, wait for a line on standard input, measure, write the result."""
+    """One arm: load, wait for a line on standard input, measure, write the result."""
     from helpers import models
     from helpers.prompts import Row
 
@@ -193,10 +210,10 @@ def main(job_file: str) -> None:
     import trl  # noqa: F401
 
     content = json.loads(Path(job["shared"]).read_text(encoding="utf-8"))
-    sys.stdin.readline()
-    begin = time.perf_counter()
     model, tokenizer = models.load(settings)
-    loading, weights = round(time.perf_counter() - begin, 1), loaded_gib()
+    weights = loaded_gib()
+    runs.write_text(Path(job["ready"]), "")
+    sys.stdin.readline()
     if arm.answers:
         result = time_answers(model, tokenizer, content["prompts"][: arm.answers], settings)
     else:
@@ -204,7 +221,7 @@ def main(job_file: str) -> None:
         if arm.all_tokens:
             rows = [dataclasses.replace(row, completion_mask=[1] * len(row.input_ids)) for row in rows]
         result = time_training(model, tokenizer, rows, settings, arm.steps)
-    runs.write_text(Path(job["out"]), json.dumps({"loading_seconds": loading, "weights_gib": weights, **result}))
+    runs.write_text(Path(job["out"]), json.dumps({"weights_gib": weights, **result}))
 
 
 def loaded_gib() -> float:
