@@ -42,7 +42,7 @@ class Index:
     Attributes:
         places: where a text stands, as (table, column, text as it is), by its words without endings.
         near: texts by the first three letters of each, for those that are spelt a little differently.
-        lists: the few texts of a column that has no others.
+        lists: the few words of a column that has no other texts.
     """
 
     places: dict[str, tuple[tuple[str, str, str], ...]]
@@ -76,8 +76,7 @@ def index_of(database: Path, sha256: str) -> Index:
     lists: dict[Place, tuple[str, ...]] = {}
     count = 0
     for place, texts in columns_of_texts(database, read(database)):
-        short = [text for text in texts[: LIST_OF + 1] if len(text) <= LIST_LENGTH]
-        if 0 < len(texts) <= LIST_OF and len(short) == len(texts):
+        if 0 < len(texts) <= LIST_OF and all(is_word(text) for text in texts):
             lists[place] = tuple(texts)
         for text in texts:
             found = " ".join(stems(text))
@@ -94,6 +93,11 @@ def index_of(database: Path, sha256: str) -> Index:
         near={start: tuple(there) for start, there in near.items()},
         lists=lists,
     )
+
+
+def is_word(text: str) -> bool:
+    """Whether a text is worth a place in a list: short, and no date, number or code, which no question chooses by."""
+    return len(text) <= LIST_LENGTH and sum(map(str.isalpha, text)) > sum(map(str.isdigit, text))
 
 
 def columns_of_texts(database: Path, tables: Schema) -> Iterator[tuple[Place, list[str]]]:

@@ -102,6 +102,15 @@ def test_a_column_of_few_texts_with_a_long_one_is_not_listed(tmp_path):
     assert values.index(database).lists == {}
 
 
+@pytest.mark.parametrize(
+    "texts, listed", [(["F", "M"], True), (["2016-09-22 16:41:31"], False), (["555-1234"], False), (["B52"], False)]
+)
+def test_dates_and_codes_are_not_listed(tmp_path, texts, listed):
+    rows = ", ".join(f"('{text}')" for text in texts)
+    database = make_database(tmp_path / "w.sqlite", f"CREATE TABLE w (a TEXT); INSERT INTO w VALUES {rows};")
+    assert (values.index(database).lists == {("w", "a"): tuple(texts)}) is listed
+
+
 def test_long_texts_are_left_out(shop):
     assert "rainy" not in " ".join(values.index(shop).places)
     assert found(shop, "Who was found on a 'rainy day beside the old mill'?") == {}
