@@ -9,38 +9,56 @@ from __future__ import annotations
 import dataclasses
 import random
 import re
-from collections.abc import Collection, Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from helpers.linking import pieces, words
 from helpers.names import Names, identifier, unlike, usable
+from helpers.schema import spider_type
 
 NEEDED, UNNEEDED, TABLE = 0.5, 0.25, 0.4  # of columns in the answer that the question names once; of other columns; of tables
 MOST_WORDS = 3
 TOO_PLAIN = frozenset(("id", "name"))
+SHORT = frozenset(("id", "of"))  # words of two letters that may be part of a name
+BEFORE_VERBS = re.compile(r"\b(who|not|never|also)\s+$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Names to draw from, as words."""
+    """Names to draw from, as words: of tables, and of columns by the kind of what they hold (`schema.spider_type`)."""
 
     tables: tuple[str, ...]
-    columns: tuple[str, ...]
+    columns: Mapping[str, tuple[str, ...]]
+
+    def names(self, kind: str) -> tuple[str, ...]:
+        """Those for a kind of column, or with '' for tables."""
+        return self.columns.get(kind, ()) if kind else self.tables
 
 
 def pool(many: Iterable[Names]) -> Pool:
     """The names of some databases that are short and say something."""
-    tables, columns = set(), set()
+    found: dict[str, set[str]] = defaultdict(set)
     for names in many:
-        for (_, column), label in names.labels.items():
+        kinds = kinds_of(names)
+        for place, label in names.labels.items():
             parts = pieces(label)
             if (
                 1 <= len(parts) <= MOST_WORDS
-                and all(word.isalpha() and len(word) > 2 for word in parts)
+                and all(word in SHORT or (word.isalpha() and len(word) > 2) for word in parts)
                 and label not in TOO_PLAIN
             ):
-                (columns if column else tables).add(" ".join(parts))
-    return Pool(tables=tuple(sorted(tables)), columns=tuple(sorted(columns)))
+                found[kinds[place]].add(" ".join(parts))
+    tables = tuple(sorted(found.pop("", ())))
+    return Pool(tables=tables, columns={kind: tuple(sorted(some)) for kind, some in found.items()})
+
+
+def kinds_of(names: Names) -> dict[tuple[str, str], str]:
+    """What each column holds, by its table's and its own name in lower case; '' for each table."""
+    found = {(table.name.lower(), ""): "" for table in names.schema.tables}
+    for table in names.schema.tables:
+        found |= {(table.name.lower(), column.name.lower()): spider_type(column.type) for column in table.columns}
+    return found
 
 
 def rename(
@@ -50,35 +68,37 @@ def rename(
     source: Pool,
     chance: random.Random,
 ) -> tuple[str, Names]:
-    """A question and the names of its database, some of both replaced.
+    """A question and the names of its database, some of both replaced by names of the same kind.
 
     What the answer needs is renamed only where the question has the name literally, once, so that it still says the same; what it
-    does not need, only where the question has no word of it. No new name shares a word with the question or with another name.
+    does not need, only where the question has no word of it. No new name is there already or shares a word with the question, and
+    none that the answer needs shares one with a table's.
 
     Args:
         needed: tables and columns of the gold answer, by own names in lower case.
     """
-    labels, said = dict(names.labels), words(question)
-    taken = {word for label in labels.values() for word in words(label)}
+    labels, said, kinds = dict(names.labels), words(question), kinds_of(names)
     changed: set[tuple[str, str]] = set()
     for place, label in names.labels.items():
         is_needed = place in needed[1] if place[1] else place[0] in needed[0]
         share = TABLE if not place[1] else NEEDED if is_needed else UNNEEDED
-        if label in TOO_PLAIN or chance.random() >= share:
+        if label in TOO_PLAIN or not source.names(kinds[place]) or chance.random() >= share:
             continue
-        new = chance.choice(source.columns if place[1] else source.tables)
-        new_words = words(new)
-        if new_words & (said | taken):
+        new = chance.choice(source.names(kinds[place]))
+        if new in labels.values() or words(new) & said:
             continue
         if is_needed:
-            if not is_alone(label, place, names, needed) or len(phrase(label).findall(question)) != 1:
+            found = phrase(label).findall(question)
+            of_tables = {word for (_, column), other in labels.items() if not column for word in words(other)}
+            if len(found) != 1 or not is_alone(label, place, names, needed) or words(new) & of_tables:
+                continue
+            if BEFORE_VERBS.search(question[: phrase(label).search(question).start()]):  # "who visits": no table's name there
                 continue
             question = phrase(label).sub(lambda found, new=new: plural_as(new, found), question)
         elif words(label) & said:
             continue
         labels[place] = new
         changed.add(place)
-        taken |= new_words
     return question, renamed(names, labels, changed)
 
 

@@ -12,7 +12,7 @@ SCRIPT = """
 CREATE TABLE singer (singer_id INT PRIMARY KEY, name TEXT, country TEXT, net_worth REAL);
 CREATE TABLE concert (concert_id INT PRIMARY KEY, venue TEXT, singer_id INT REFERENCES singer(singer_id));
 """
-SOURCE = Pool(tables=("harbour", "orchards"), columns=("tonnage", "ripe month", "berths"))
+SOURCE = Pool(tables=("harbour", "orchards"), columns={"number": ("tonnage", "berths"), "text": ("ripe month", "flag")})
 
 
 @pytest.fixture
@@ -66,7 +66,18 @@ def test_new_names_share_no_word_with_the_question(named):
 
 
 def test_a_pool_has_short_names_that_say_something(named):
-    assert pool([named]) == Pool(tables=("concert", "singer"), columns=("country", "net worth", "venue"))
+    columns = {"number": ("concert id", "net worth", "singer id"), "text": ("country", "venue")}
+    assert pool([named]) == Pool(tables=("concert", "singer"), columns=columns)
+
+
+def test_a_column_takes_the_name_of_one_that_holds_the_same(named):
+    found = {asked for asked, _, _ in tries("Which country is it?", "SELECT country FROM singer", named)}
+    assert found == {"Which country is it?", "Which ripe month is it?", "Which flag is it?"}
+
+
+def test_a_verb_is_not_taken_for_a_table(named):
+    needed = "SELECT count(*) FROM concert"
+    assert all("concert" in asked for asked, _, _ in tries("How many are there who concert in town?", needed, named))
 
 
 @pytest.mark.spider
