@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import torch
+from accelerate.data_loader import SeedableRandomSampler
+from torch.utils.data import RandomSampler, Sampler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import SFTTrainer
@@ -36,6 +39,27 @@ class ByLength(LengthGroupedSampler):
         return iter([place for step in [*order, *range(whole, len(steps))] for place in steps[step]])
 
 
+class Whole(Sampler):
+    """A sampler's order, the last step of each epoch filled up with examples of the first.
+
+    Several processes would fill a step that is not whole each in its own way, and so learn from other examples than one does.
+    """
+
+    def __init__(self, sampler: Any, step: int) -> None:
+        self.sampler, self.step = sampler, step
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self.step) * self.step
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the order of this epoch."""
+        self.sampler.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[int]:
+        """The places of the examples, one step's behind another's."""
+        return itertools.islice(itertools.cycle(list(self.sampler)), len(self))
+
+
 class Epochs(TrainerCallback):
     """Tells the sampler the epoch: accelerate does not, where several processes skip what was trained before."""
 
@@ -51,14 +75,18 @@ class Epochs(TrainerCallback):
 
 
 class Trainer(SFTTrainer):
-    """TRL's, with groups by length of the whole step and not of one process's share."""
+    """TRL's, with steps that are whole, and groups by length of the whole step and not of one process's share."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.add_callback(Epochs())
 
     def _get_train_sampler(self, *args: Any) -> Any:
-        sampler = super()._get_train_sampler(*args)
-        if not isinstance(sampler, LengthGroupedSampler):
+        sampler, seed, together = super()._get_train_sampler(*args), self.args.data_seed, self.args.world_size
+        if isinstance(sampler, LengthGroupedSampler):
+            order = ByLength(sampler.batch_size * together, sampler.lengths, seed)
+        elif isinstance(sampler, RandomSampler):
+            order = SeedableRandomSampler(sampler.data_source, data_seed=seed)
+        else:
             return sampler
-        return ByLength(sampler.batch_size * self.args.world_size, sampler.lengths, self.args.data_seed)
+        return Whole(order, self._train_batch_size * self.args.gradient_accumulation_steps * together)

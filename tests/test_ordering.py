@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 pytest.importorskip("trl")
-from helpers.ordering import ByLength
+from helpers.ordering import ByLength, Whole
 
 LENGTHS = [(7 * number) % 101 + 3 for number in range(1003)]
 
@@ -42,3 +42,10 @@ def test_a_step_that_is_not_full_comes_last():
 def test_an_epoch_has_an_order_of_its_own_and_keeps_it():
     assert taken(1) == taken(1) != taken(0)
     assert taken(0, seed=4) != taken(0)
+
+
+@pytest.mark.parametrize("examples, step, length", [(10, 4, 12), (12, 4, 12), (3, 8, 8)])
+def test_the_last_step_is_filled_up_with_the_first_examples(examples, step, length):
+    order = list(Whole(range(examples), step))
+    assert len(order) == len(Whole(range(examples), step)) == length
+    assert order == [at % examples for at in range(length)]
