@@ -187,7 +187,7 @@ def is_kept(run: Run, name: str, identity: str) -> bool:
 def chosen(
     answers: Sequence[Sequence[tuple[str, float]]], views: Sequence[View], settings: RunConfig, progress: str
 ) -> list[str]:
-    """One SQL prediction a question: the only candidate, or the likeliest that gives rows (`choice.choose`)."""
+    """One SQL prediction a question: the only candidate, or the likeliest that runs, best with rows (`choice.choose`)."""
     if all(len(some) < 2 for some in answers):
         return [view.sql(some[0][0]) if some else "" for some, view in zip(answers, views, strict=True)]
     found = []

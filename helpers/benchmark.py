@@ -30,7 +30,7 @@ UNTIMED_STEPS = 3  # they compile kernels and grow the memory pool
 LOSS_STEPS = 10  # of the arms whose losses are compared
 PEAK_STEPS = 6  # after which the peak is read: all arms with the same batch have seen the same rows by then
 TRAINING_ROWS = 2000  # more than any arm sees
-CORES_EACH, GIB_EACH = 4, 16  # processor cores and GPU memory for each of the arms that load at the same time
+CORES_EACH, GIB_EACH = 2, 16  # processor cores and GPU memory for each of the arms that load at the same time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +122,8 @@ def measure(
 
     Returns:
         of an arm: seconds_per_step, tokens_per_second, weights_gib, peak_memory_gib, optimizer_mib, losses; of answers:
-        seconds, tokens_in, tokens_out, tokens_per_second, peak_memory_gib; of an arm that failed: error. The file says as well
-        how many seconds the last call took for all that it measured.
+        seconds, tokens_in, tokens_out, tokens_per_second, peak_memory_gib; of an arm that failed: error; of all:
+        arm_seconds, what it took once it was loaded. The file says as well how many seconds the last call took in all.
     """
     kept = run.read_json(FILE) if (run / FILE).is_file() else {}
     values = {name: runs.portable(value) for name, value in settings.values().items()}
@@ -140,9 +140,11 @@ def measure(
                 loaded += [processes.enter_context(Process(one, settings, shared, Path(folder))) for one in together]
                 for one in loaded:
                     one.wait_until_loaded()
-            results[arm.name] = loaded.popleft().result()
-            seconds = round(time.perf_counter() - begin, 1)
-            run.write_json(FILE, {"made_with": made_with, **runs.machine(), "seconds": seconds, "arms": results})
+            started = time.perf_counter()
+            result, now = loaded.popleft().result(), time.perf_counter()
+            results[arm.name] = result | {"arm_seconds": round(now - started, 1)}
+            all_seconds = round(now - begin, 1)
+            run.write_json(FILE, {"made_with": made_with, **runs.machine(), "seconds": all_seconds, "arms": results})
     return results
 
 

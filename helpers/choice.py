@@ -1,12 +1,17 @@
-"""Which of several candidate queries is the answer: they are run, and the likeliest that gives something is taken."""
+"""Which of several candidate queries is the answer: they are run, and the likeliest is taken, where no rows speak against one."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from helpers import execution
+
+# How many times less likely a query counts that runs and gives no rows, as a logarithm. Of the gold queries of Spider's train
+# databases 3.8 % give none, of a model's wrong candidates about a fifth: that is evidence, and no proof.
+NO_ROWS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +28,13 @@ class Candidate:
 
 
 def choose(candidates: Sequence[Candidate]) -> Candidate | None:
-    """The most probable that runs and gives rows; else the most probable that runs; else the most probable."""
-    for good in (lambda one: one.result.ok and one.result.rows, lambda one: one.result.ok, lambda one: True):
-        found = next((one for one in candidates if good(one)), None)
-        if found:
-            return found
-    return None
+    """The most probable that runs, one without rows counted as less so (`NO_ROWS`); where none runs, the most probable.
+
+    Args:
+        candidates: the most probable first.
+    """
+    running = [one for one in candidates if one.result.ok] or candidates
+    return max(running, key=lambda one: one.probability * math.exp(0.0 if one.result.rows else -NO_ROWS), default=None)
 
 
 def tried(database: Path, probable: Mapping[str, float], seconds: float) -> tuple[Candidate, ...]:

@@ -141,7 +141,7 @@ class RunConfig:
     max_new_tokens: int = setting(192, "evaluate", "length at which an answer is cut", unit="tokens", low=1)
     constrained: bool = setting(False, "evaluate", "let answers to linked prompts name only what the database has")
     candidates: int = setting(
-        1, "evaluate", "queries found for a question by beam search; the likeliest that gives rows is taken", low=1
+        1, "evaluate", "queries found for a question by beam search; the likeliest that runs is taken, best with rows", low=1
     )
     rereadings: int = setting(
         0, "evaluate", "further prompts, in other orders, under which the model thinks of each candidate again", low=0
@@ -203,7 +203,7 @@ class RunConfig:
     @property
     def decoding(self) -> str:
         """How the tuned model's answers are found, in words."""
-        words = [f"{self.candidates} beams, the best that gives rows" if self.candidates > 1 else "greedy"]
+        words = [f"{self.candidates} beams, the best that runs, best with rows" if self.candidates > 1 else "greedy"]
         if self.constrained and self.prompt_style == "linked":
             words.append("names of the schema alone")
         weighing = ("rereadings", "question_weight", "verifier_weight")

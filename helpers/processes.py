@@ -51,6 +51,17 @@ def device() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def take_own_gpu() -> None:
+    """Show this process of a job its own GPU alone, before CUDA starts.
+
+    Where it sees several, Unsloth's kernels make sure at every launch which of them is meant.
+    """
+    if several():
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        os.environ["CUDA_VISIBLE_DEVICES"] = seen.split(",")[device()] if seen else str(device())
+        os.environ["LOCAL_RANK"] = "0"  # by which libraries find the GPU
+
+
 def join() -> Any:
     """Meet the other processes of the job: accelerate's PartialState."""
     from accelerate import PartialState

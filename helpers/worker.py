@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not processes.is_first():
         os.environ["TQDM_DISABLE"] = "1"  # before anything imports it
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end of the process
+    processes.take_own_gpu()
     state = processes.join()
     try:
         run.require("data", "helpers.worker")

@@ -25,9 +25,11 @@ ROWS = candidate("rows", (None, 0))
         ([FAILS, candidate("fails too", outcome="timeout")], "fails"),
         ([candidate("first", (1,)), candidate("second", (2,))], "first"),
         ([candidate("fails with rows", (1,), outcome="timeout"), EMPTY], "empty"),
+        ([candidate("empty", probability=0.8), candidate("rows", (1,), probability=0.2)], "rows"),
+        ([candidate("empty", probability=0.9), candidate("rows", (1,), probability=0.01)], "empty"),
     ],
 )
-def test_the_first_that_gives_most_is_taken(candidates, expected):
+def test_the_likeliest_that_runs_is_taken_and_rows_count(candidates, expected):
     assert choice.choose(candidates).sql == expected
 
 

@@ -333,4 +333,4 @@ def test_the_record_says_how_answers_are_found():
     assert config.preset("smoke").decoding == "greedy"
     assert linked.decoding == "greedy, names of the schema alone"
     wider = linked.with_overrides({"candidates": 4, "question_weight": 0.7}, "this test")
-    assert wider.decoding == "4 beams, the best that gives rows, names of the schema alone, question_weight 0.7"
+    assert wider.decoding == "4 beams, the best that runs, best with rows, names of the schema alone, question_weight 0.7"

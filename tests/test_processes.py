@@ -90,7 +90,7 @@ def test_a_process_that_is_killed_ends_the_run_which_goes_on_in_one_or_two(data,
 
     def kill_the_second():
         deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and not (run / "checkpoints/checkpoint-10").is_dir():
+        while time.monotonic() < deadline and not (run / "checkpoints/checkpoint-20").is_dir():  # the tenth is whole then
             time.sleep(0.01)
         for child in psutil.Process().children(recursive=True):
             if "helpers.worker" in child.cmdline() and child.environ().get("RANK") == "1":
@@ -161,3 +161,12 @@ def test_alone_all_the_work_falls_to_one():
     assert processes.spread(3, lambda numbers: [number * number for number in numbers]) == [0, 1, 4]
     with processes.first_goes_first():
         pass
+
+
+@pytest.mark.parametrize("visible, own", [(None, "1"), ("2,3", "3")])
+def test_a_process_sees_its_own_gpu_alone(monkeypatch, visible, own):
+    for name, value in {"LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": visible}.items():
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+    processes.take_own_gpu()
+    assert (processes.os.environ["CUDA_VISIBLE_DEVICES"], processes.device()) == (own, 0)
+    assert processes.several() and not processes.is_first()

@@ -81,7 +81,7 @@ def steps(run: runs.Run, asked: Questions, messages: Sequence[str]) -> Iterator[
     kept = run.read_json("evaluation/tuned.json")
     seconds = kept["seconds"]
     yield f"{settings.candidates} beams, the first of them", first(kept["answers"]), seconds
-    yield "the first that gives rows", kept["answers"], seconds
+    yield "the likeliest that runs, best with rows", kept["answers"], seconds
     for name, weight, title in (
         (reread.NAME, settings.rereadings, "the likeliest, read again in other orders"),
         (channel.NAME, settings.question_weight, "the one that explains the question best"),
@@ -91,7 +91,7 @@ def steps(run: runs.Run, asked: Questions, messages: Sequence[str]) -> Iterator[
             kept = answers.weighed_before(run, name, weight)
             seconds += kept["seconds"]
             yield title, first(kept["answers"]), seconds
-            yield f"{title}, of those that give rows", kept["answers"], seconds
+            yield f"{title}, and runs, best with rows", kept["answers"], seconds
 
 
 def made_with(run: runs.Run, messages: Sequence[str]) -> str:

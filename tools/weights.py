@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from helpers import answers, channel, environment, evaluation, execution, prompts, reread, runs, verifier
+from helpers import answers, channel, choice, environment, evaluation, execution, prompts, reread, runs, verifier
 from helpers.config import RunConfig
 from helpers.extra import Answers
 
@@ -96,12 +96,13 @@ def options(run: runs.Run, settings: RunConfig) -> list[list[Option]]:
 
 
 def chosen(some: Sequence[Option], weights: tuple[float, float, bool], rule: str) -> Option | None:
-    """One of the candidates: the `best`, the best that gives `rows`, or the best of those with the likeliest result (`vote`)."""
+    """One of the candidates: the `best`, the one that `choice` takes (`rows`), or the best of the likeliest result (`vote`)."""
     if not some:
         return None
     order = sorted(some, key=lambda one: -one.total(*weights))
     if rule == "rows":
-        return next((one for one in order if one.has_rows), next((one for one in order if one.runs), order[0]))
+        running = [one for one in order if one.runs] or order
+        return max(running, key=lambda one: one.total(*weights) - choice.NO_ROWS * (not one.has_rows))
     if rule == "vote":
         best, votes = order[0].total(*weights), defaultdict(float)
         for one in order:
