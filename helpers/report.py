@@ -322,7 +322,7 @@ def plot_scores(tuned: pd.DataFrame, base: pd.DataFrame, title: str, names: tupl
     axes.plot(base["EX %"], labels, "D", color="black", markersize=5, clip_on=False, label=names[0])
     axes.set(xlabel="execution accuracy (%)", xlim=(0, 100), title=title)
     axes.invert_yaxis()
-    axes.legend(loc="best")
+    axes.figure.legend(loc="outside lower center", ncols=2)  # inside it would lie on a bar or a diamond
     return axes
 
 
