@@ -101,8 +101,7 @@ def chosen(some: Sequence[Option], weights: tuple[float, float, bool], rule: str
         return None
     order = sorted(some, key=lambda one: -one.total(*weights))
     if rule == "rows":
-        running = [one for one in order if one.runs] or order
-        return max(running, key=lambda one: one.total(*weights) - choice.NO_ROWS * (not one.has_rows))
+        return max(order, key=lambda one: choice.worth(one.total(*weights), one.runs, one.has_rows))
     if rule == "vote":
         best, votes = order[0].total(*weights), defaultdict(float)
         for one in order:
