@@ -11,8 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,11 +25,11 @@ if TYPE_CHECKING:
 
 FILE = "benchmark.json"
 ARM_SECONDS = 300  # after which an arm counts as stuck
-UNTIMED_STEPS = 3  # they compile kernels and grow the memory pool
+UNTIMED_STEPS = 3  # they compile kernels and grow the memory pool; the last of them is made when no other arm gets ready
 LOSS_STEPS = 10  # of the arms whose losses are compared
 PEAK_STEPS = 6  # after which the peak is read: all arms with the same batch have seen the same rows by then
 TRAINING_ROWS = 2000  # more than any arm sees
-CORES_EACH, GIB_EACH = 2, 16  # processor cores and GPU memory for each of the arms that load at the same time
+CORES_EACH = 2  # processor cores for each of the arms that get ready at the same time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +41,7 @@ class Arm:
         steps: optimiser steps; the first three are not timed, and the peak of memory is that of the first six.
         all_tokens: the loss counts prompts as well.
         answers: time this many answers, each as long as gold's, instead of training.
+        gib: GPU memory that is left to it while several arms get ready.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Arm:
     steps: int = PEAK_STEPS
     all_tokens: bool = False
     answers: int = 0
+    gib: int = 10
 
 
 WHOLE = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
@@ -77,8 +78,8 @@ ARMS = (
     Arm(name="loss on all tokens", overrides=WHOLE, all_tokens=True),
     Arm(name="without Unsloth", overrides=WHOLE | PLAIN),
     Arm(name="without Unsloth, 1 x 8", overrides=LITERAL | PLAIN),
-    Arm(name="full", overrides=FULL, steps=LOSS_STEPS),
-    Arm(name="full without Unsloth", overrides=FULL | {"engine": "transformers"}, steps=LOSS_STEPS),
+    Arm(name="full", overrides=FULL, steps=LOSS_STEPS, gib=27),
+    Arm(name="full without Unsloth", overrides=FULL | {"engine": "transformers"}, steps=LOSS_STEPS, gib=41),
     Arm(name="one answer at a time", overrides={"per_device_eval_batch_size": 1}, answers=12),
     Arm(name="all answers", overrides={"per_device_eval_batch_size": 0}, answers=1034),
 )
@@ -114,7 +115,8 @@ def measure(
 ) -> dict[str, dict[str, Any]]:
     """Results by arm, kept in the run folder (benchmark.json) after each: a benchmark that is broken off goes on.
 
-    Arms load their models several at a time, as there is room, and are measured one after the other, while nothing loads.
+    Arms get ready several at a time, as there is room: they load their models and make their first steps, which compile. Then
+    they are measured one after the other, while nothing else runs.
 
     Args:
         rows: examples to train on.
@@ -123,7 +125,7 @@ def measure(
     Returns:
         of an arm: seconds_per_step, tokens_per_second, weights_gib, peak_memory_gib, optimizer_mib, losses; of answers:
         seconds, tokens_in, tokens_out, tokens_per_second, peak_memory_gib; of an arm that failed: error; of all:
-        arm_seconds, what it took once it was loaded. The file says as well how many seconds the last call took in all.
+        arm_seconds, what it took once it was ready. The file says as well how many seconds the last call took in all.
     """
     kept = run.read_json(FILE) if (run / FILE).is_file() else {}
     values = {name: runs.portable(value) for name, value in settings.values().items()}
@@ -133,30 +135,38 @@ def measure(
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as processes:
         content = {"rows": [dataclasses.asdict(row) for row in rows], "prompts": list(prompts)}
         shared = runs.write_text(Path(folder, "data.json"), json.dumps(content))
-        begin, loaded = time.perf_counter(), deque[Process]()
-        for place, arm in enumerate(tqdm(waiting, desc=progress, unit="arm", disable=not progress)):
-            if not loaded:
-                together = waiting[place : place + at_a_time()]
-                loaded += [processes.enter_context(Process(one, settings, shared, Path(folder))) for one in together]
-                for one in loaded:
-                    one.wait_until_loaded()
-            started = time.perf_counter()
-            result, now = loaded.popleft().result(), time.perf_counter()
-            results[arm.name] = result | {"arm_seconds": round(now - started, 1)}
-            all_seconds = round(now - begin, 1)
-            run.write_json(FILE, {"made_with": made_with, **runs.machine(), "seconds": all_seconds, "arms": results})
+        begin, bar = time.perf_counter(), tqdm(total=len(waiting), desc=progress, unit="arm", disable=not progress)
+        for together in rounds(waiting):
+            started = [processes.enter_context(Process(arm, settings, shared, Path(folder))) for arm in together]
+            for one in started:
+                one.wait_until_ready()
+            for arm, one in zip(together, started, strict=True):
+                asked = time.perf_counter()
+                result, now = one.result(), time.perf_counter()
+                results[arm.name] = result | {"arm_seconds": round(now - asked, 1)}
+                all_seconds = round(now - begin, 1)
+                run.write_json(FILE, {"made_with": made_with, **runs.machine(), "seconds": all_seconds, "arms": results})
+                bar.update()
+        bar.close()
     return results
 
 
-def at_a_time() -> int:
-    """How many arms load at the same time."""
-    device = environment.gpu()
-    room = int(device.memory_gib / GIB_EACH) if device else 1
-    return max(1, min(room, (os.cpu_count() or 1) // CORES_EACH))
+def rounds(arms: Sequence[Arm]) -> list[list[Arm]]:
+    """The arms in their order, cut into rounds that get ready together: as the GPU has memory and the processor cores for."""
+    device, most = environment.gpu(), max(1, (os.cpu_count() or 1) // CORES_EACH)
+    room = device.memory_gib if device else 0.0
+    found: list[list[Arm]] = []
+    for arm in arms:
+        together = found[-1] if found else []
+        if together and len(together) < most and sum(one.gib for one in (*together, arm)) <= room:
+            together.append(arm)
+        else:
+            found.append([arm])
+    return found
 
 
 class Process:
-    """An arm in a process of its own: it loads at once, and is measured when its result is asked for."""
+    """An arm in a process of its own: it gets ready at once, and is measured when its result is asked for."""
 
     def __init__(self, arm: Arm, settings: RunConfig, shared: Path, folder: Path) -> None:
         number = sum(1 for _ in folder.glob("*.job"))
@@ -182,8 +192,8 @@ class Process:
         self.process.communicate()
         self.file.close()
 
-    def wait_until_loaded(self) -> None:
-        """Wait for its model; no longer than for a result, and not if it has ended."""
+    def wait_until_ready(self) -> None:
+        """Wait for it; no longer than for a result, and not if it has ended."""
         deadline = time.monotonic() + ARM_SECONDS
         while not self.ready.is_file() and self.process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -201,7 +211,7 @@ class Process:
 
 
 def main(job_file: str) -> None:
-    """One arm: load, wait for a line on standard input, measure, write the result."""
+    """One arm: load, make the first steps, wait for a line on standard input, measure, write the result."""
     from helpers import models
     from helpers.prompts import Row
 
@@ -214,15 +224,19 @@ def main(job_file: str) -> None:
     content = json.loads(Path(job["shared"]).read_text(encoding="utf-8"))
     model, tokenizer = models.load(settings)
     weights = loaded_gib()
-    runs.write_text(Path(job["ready"]), "")
-    sys.stdin.readline()
+
+    def wait() -> None:
+        memory.free_unused_memory()
+        runs.write_text(Path(job["ready"]), "")
+        sys.stdin.readline()
+
     if arm.answers:
-        result = time_answers(model, tokenizer, content["prompts"][: arm.answers], settings)
+        result = time_answers(model, tokenizer, content["prompts"][: arm.answers], settings, wait)
     else:
         rows = [Row(**row) for row in content["rows"]]
         if arm.all_tokens:
             rows = [dataclasses.replace(row, completion_mask=[1] * len(row.input_ids)) for row in rows]
-        result = time_training(model, tokenizer, rows, settings, arm.steps)
+        result = time_training(model, tokenizer, rows, settings, arm.steps, wait)
     runs.write_text(Path(job["out"]), json.dumps({"weights_gib": weights, **result}))
 
 
@@ -235,8 +249,10 @@ def loaded_gib() -> float:
     return round(torch.cuda.memory_allocated() / environment.GIB, 4)
 
 
-def time_training(model: Any, tokenizer: Any, rows: Sequence[Row], settings: RunConfig, steps: int) -> dict[str, Any]:
-    """Some steps of training, timed, with losses and memory."""
+def time_training(
+    model: Any, tokenizer: Any, rows: Sequence[Row], settings: RunConfig, steps: int, wait: Callable[[], None]
+) -> dict[str, Any]:
+    """Some steps of training, with losses and memory; timed after `wait`, but for the step that fills the memory pool again."""
     import torch
 
     from helpers import trainer
@@ -247,7 +263,8 @@ def time_training(model: Any, tokenizer: Any, rows: Sequence[Row], settings: Run
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
         gradient_checkpointing=settings.gradient_checkpointing,
     )
-    watch = Stopwatch()
+    untimed = min(UNTIMED_STEPS, steps - 1)
+    watch = Stopwatch(pause_after=untimed - 1, pause=wait)
     with tempfile.TemporaryDirectory() as folder:
         dataset = trainer.dataset_of(rows, settings)
         made = trainer.make_trainer(
@@ -256,7 +273,7 @@ def time_training(model: Any, tokenizer: Any, rows: Sequence[Row], settings: Run
         made.add_callback(watch)
         memory.reset_peak_memory()
         made.train()
-    timed = watch.steps[min(UNTIMED_STEPS, steps - 1) :]
+    timed = watch.steps[untimed:]
     state = [value for entry in made.optimizer.state.values() for value in entry.values() if isinstance(value, torch.Tensor)]
     return {
         "seconds_per_step": round(statistics.median(seconds for seconds, _ in timed), 5),
@@ -267,13 +284,16 @@ def time_training(model: Any, tokenizer: Any, rows: Sequence[Row], settings: Run
     }
 
 
-def time_answers(model: Any, tokenizer: Any, prompts: Sequence[tuple[list[int], int]], settings: RunConfig) -> dict[str, Any]:
-    """Answers as long as gold's, timed."""
+def time_answers(
+    model: Any, tokenizer: Any, prompts: Sequence[tuple[list[int], int]], settings: RunConfig, wait: Callable[[], None]
+) -> dict[str, Any]:
+    """Answers as long as gold's, timed after `wait`."""
     from helpers import generation
 
     ids, lengths = [one for one, _ in prompts], [length for _, length in prompts]
     options = {"max_new_tokens": max(lengths), "batch_size": settings.per_device_eval_batch_size}
     generation.answer(model, tokenizer, ids[:2], lengths=[2, 2], **options)  # compiles
+    wait()
     memory.reset_peak_memory()
     begin = time.perf_counter()
     generation.answer(model, tokenizer, ids, lengths=lengths, **options)

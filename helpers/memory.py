@@ -87,12 +87,20 @@ def peak_memory_gib() -> float:
     return peak_rss() / environment.GIB
 
 
-def reset_peak_memory() -> None:
-    """Give unused GPU memory back and let the peak begin anew; without a GPU the peak is the process's, and stays."""
+def free_unused_memory() -> None:
+    """Give the GPU memory back that torch keeps unused, to other processes."""
     if environment.gpu() is not None:
         import torch
 
         torch.cuda.empty_cache()
+
+
+def reset_peak_memory() -> None:
+    """Give unused GPU memory back and let the peak begin anew; without a GPU the peak is the process's, and stays."""
+    free_unused_memory()
+    if environment.gpu() is not None:
+        import torch
+
         torch.cuda.reset_peak_memory_stats()
 
 

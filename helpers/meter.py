@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,17 @@ LOG = "training.jsonl"
 class Stopwatch(TrainerCallback):
     """Times the steps of a trainer, the GPU's work waited for.
 
+    Args:
+        pause_after: the step after which `pause` is called, outside of what is timed; 0 for never.
+
     Attributes:
         steps: (seconds, tokens without padding) of every step.
         peaks: the most memory held up to the end of every step, in GiB.
         losses: one a step.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pause_after: int = 0, pause: Callable[[], None] = finish_gpu_work) -> None:
+        self.pause_after, self.pause = pause_after, pause
         self.peaks: list[float] = []
         self.steps: list[tuple[float, int]] = []
         self.losses: list[float] = []
@@ -44,6 +49,8 @@ class Stopwatch(TrainerCallback):
         self.steps.append((time.perf_counter() - self.begin, seen - self.tokens))
         self.peaks.append(peak_memory_gib())
         self.tokens = seen
+        if state.global_step == self.pause_after:
+            self.pause()
 
     def on_log(
         self,

@@ -1,5 +1,6 @@
 """The benchmark: arms in processes of their own, kept as they end, and claims judged by what they measured."""
 
+import dataclasses
 import json
 
 import matplotlib as mpl
@@ -59,6 +60,20 @@ def test_a_benchmark_goes_on_where_it_stopped(measured, smoke, monkeypatch):
     assert benchmark.measure(arms[:3], smoke, rows, asked, run, progress="") == results
     with pytest.raises(AssertionError, match="measured again"):
         benchmark.measure(arms[:3], smoke.with_overrides({"r": 4}, "this test"), rows, asked, run, progress="")
+
+
+@pytest.mark.parametrize(
+    "gib, cores, sizes",
+    [(None, 64, [1] * 5), (14.7, 64, [1] * 5), (79, 64, [3, 2]), (79, 4, [2, 1, 2]), (24, 64, [2, 1, 1, 1]), (79, 1, [1] * 5)],
+)
+def test_arms_get_ready_together_as_there_is_room(gib, cores, sizes, monkeypatch):
+    device = gib and dataclasses.make_dataclass("Device", ["memory_gib"])(gib)
+    monkeypatch.setattr(benchmark.environment, "gpu", lambda: device)
+    monkeypatch.setattr(benchmark.os, "cpu_count", lambda: cores)
+    arms = [Arm(name=str(gib), gib=gib) for gib in (10, 10, 40, 60, 10)]
+    found = benchmark.rounds(arms)
+    assert [arm for together in found for arm in together] == arms
+    assert [len(together) for together in found] == sizes
 
 
 def test_every_claim_compares_arms_that_are_measured():
