@@ -89,7 +89,8 @@ def as_row(tokenizer: Any, prompt: list[int], whole: list[int]) -> Row:
             "so the loss mask would be wrong. Use a model whose template has a generation prompt."
         )
     # Templates close the turn with a line end after the end-of-turn token; generation stops before it, so it is not learned.
-    end = max((at for at, token in enumerate(whole) if token == tokenizer.eos_token_id), default=-1) + 1
+    eos = tokenizer.eos_token_id  # looked up once: it takes longer than a comparison
+    end = max((at for at, token in enumerate(whole) if token == eos), default=-1) + 1
     if end <= len(prompt):
         raise TemplateError(f"This tokenizer's chat template does not close a turn with its eos token {tokenizer.eos_token!r}")
     whole = whole[:end]
