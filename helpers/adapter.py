@@ -129,11 +129,11 @@ def scores_line(record: dict[str, Any]) -> str:
     judged = record.get("evaluation")
     if not judged:
         return "Scores: not judged."
-    tuned, base = judged["tuned"], judged["base"]
+    tuned = judged["tuned"]
+    before = f"; before training {judged['base']['ex']:.1f} %" if "base" in judged else ""  # a trial leaves that out
     return (
         f"Execution accuracy {tuned['ex']:.1f} % (95 %: {tuned['ex_low']:.1f} to {tuned['ex_high']:.1f}), exact set match "
-        f"{tuned['em']:.1f} %, on {judged['questions']:,} dev questions of {record['data_name']}, {judged['decoding']}; before "
-        f"training {base['ex']:.1f} %."
+        f"{tuned['em']:.1f} %, on {judged['questions']:,} dev questions of {record['data_name']}, {judged['decoding']}{before}."
     )
 
 

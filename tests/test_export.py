@@ -243,3 +243,15 @@ def test_a_model_card_says_what_it_is_how_to_ask_it_and_what_is_not_known(smoke,
     assert f"library_name: {library}" in card and "Scores: not judged." in card
     assert "Built with Llama" in card and "CC BY-SA 4.0" in card
     assert "Write one SQLite query that answers the question.\nsinger: singer_id, name\n" in card
+
+
+@pytest.mark.parametrize("more, words", [({}, "greedy."), ({"base": {"ex": 4.0}}, "greedy; before training 4.0 %.")])
+def test_a_model_card_gives_the_scores_that_there_are(smoke, more, words):
+    tuned = {"ex": 61.0, "ex_low": 58.0, "ex_high": 64.0, "em": 50.0}
+    judged = {"questions": 1034, "decoding": "greedy", "tuned": tuned} | more  # a trial judges the tuned model alone
+    record = {"train": {"steps": 3, "first_loss": 2.0, "final_loss": 1.0}, "data_name": "Spider", "evaluation": judged}
+    card = adapter.model_card(smoke, record)
+    assert (
+        f"Execution accuracy 61.0 % (95 %: 58.0 to 64.0), exact set match 50.0 %, on 1,034 dev questions of Spider, {words}"
+        in card
+    )
