@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 import math
@@ -137,8 +138,8 @@ class Assistant:
     name: str
     trust: str
 
-    def prompt(self, question: str, view: View) -> tuple[list[int], tuple[str, ...]]:
-        """The tokens that the model reads, and what of the schema they leave out.
+    def prompt(self, question: str, view: View) -> tuple[list[int], View, tuple[str, ...]]:
+        """The tokens that the model reads, the view whose message they are, and what of the schema they leave out.
 
         Raises:
             ValueError: there is no question, or no room for it.
@@ -148,18 +149,19 @@ class Assistant:
             raise ValueError("There is no question")
         room = min(max(self.settings.max_seq_length, ROOM), generation.context(self.model) - self.answer_tokens)
 
-        def ids(message: str) -> list[int]:
-            return prompts.prompt_ids(self.tokenizer, message, self.settings.date_string)
+        def ids(seen: View) -> list[int]:
+            return prompts.prompt_ids(self.tokenizer, seen.message(question), self.settings.date_string)
+
+        def part_of(tables: Schema) -> View:
+            return dataclasses.replace(view, tables=tables)
 
         if not view.linked:
-            kept, left_out = linking.fit(
-                question, view.tables, lambda part: len(ids(view.message(question, tables=part))) <= room
-            )
-            return ids(view.message(question, tables=kept)), left_out
+            kept, left_out = linking.fit(question, view.tables, lambda tables: len(ids(part_of(tables))) <= room)
+            return ids(part_of(kept)), part_of(kept), left_out
         for most in NARROWER:
-            message = view.message(question, most_columns=most)
-            if len(tokens := ids(message)) <= room:
-                return tokens, view.not_in(message)
+            narrower = dataclasses.replace(view, most_columns=most)
+            if len(tokens := ids(narrower)) <= room:
+                return tokens, narrower, view.not_in(narrower.message(question))
         raise linking.DoesNotFit("The question is too long for the model's prompt: hardly a column fits beside it. Ask shorter")
 
     @property
@@ -174,9 +176,8 @@ class Assistant:
             schema.BadDatabase: the file cannot be read.
             ValueError: there is no question, or no room for it.
         """
-        begin, view = time.perf_counter(), views.view(database, self.settings)
-        tables = view.tables
-        ids, left_out = self.prompt(question, view)
+        begin, whole = time.perf_counter(), views.view(database, self.settings)
+        ids, view, left_out = self.prompt(question, whole)
         written = generation.search(
             self.model,
             self.tokenizer,
@@ -189,7 +190,9 @@ class Assistant:
         if candidates > 1:
             written = answers.weighed(self.model, self.tokenizer, written, [question], [view], self.settings)
         found = tried(database, answers.probable(written[0], view), self.settings.query_timeout)
-        hint = "" if any(one.result.ok for one in found) else nearest_names([one.result.error or "" for one in found], tables)
+        hint = (
+            "" if any(one.result.ok for one in found) else nearest_names([one.result.error or "" for one in found], whole.tables)
+        )
         return Answer(question=question, candidates=found, left_out=left_out, hint=hint, seconds=time.perf_counter() - begin)
 
     def write(self, database: Path, question: str, *, base: bool = False) -> Iterator[str]:
@@ -200,7 +203,7 @@ class Assistant:
 
         Raises: as `ask`.
         """
-        ids, _ = self.prompt(question, views.view(database, self.settings))
+        ids, *_ = self.prompt(question, views.view(database, self.settings))
         text = ""
         for piece in generation.pieces(self.model, self.tokenizer, ids, max_new_tokens=self.answer_tokens, base=base):
             text += piece

@@ -45,6 +45,7 @@ class View:
     Attributes:
         names: what the model calls its tables and columns, in style "linked".
         cells: the texts in its cells, in style "linked".
+        most_columns: a wider schema is cut in every message, in style "linked".
     """
 
     database: Path | None
@@ -52,31 +53,23 @@ class View:
     names: Names
     cells: values.Index
     settings: RunConfig
+    most_columns: int = linking.MOST_COLUMNS
 
     @property
     def linked(self) -> bool:
         """Whether questions, schema and cells are brought together, and answers come in target form."""
         return self.settings.prompt_style == "linked"
 
-    def message(
-        self,
-        question: str,
-        *,
-        most_columns: int = linking.MOST_COLUMNS,
-        tables: Schema | None = None,
-        chance: random.Random | None = None,
-    ) -> str:
+    def message(self, question: str, *, chance: random.Random | None = None) -> str:
         """The text of the user's turn.
 
         Args:
-            most_columns: a wider schema is cut, in style "linked".
             chance: shakes the order of tables and columns a little, in style "linked".
-            tables: a part of the schema to write in place of the whole, in style "schema".
         """
         if self.linked:
             parts = self.settings.prompt_parts
-            return linked_message(question, self.names, self.cells, parts, most_columns=most_columns, chance=chance)
-        return user_message(question, tables or self.tables, self.settings.prompt_style)
+            return linked_message(question, self.names, self.cells, parts, most_columns=self.most_columns, chance=chance)
+        return user_message(question, self.tables, self.settings.prompt_style)
 
     def not_in(self, message: str) -> tuple[str, ...]:
         """The tables, or columns of tables that are there, that a linked message leaves out, by their own names."""

@@ -1,5 +1,6 @@
 """Asking a database: which candidate is shown, what is said when none runs, and who may answer."""
 
+import dataclasses
 import io
 import json
 import math
@@ -13,6 +14,7 @@ from helpers import (
     databases,
     environment,
     execution,
+    extra,
     generation,
     model_files,
     models,
@@ -149,18 +151,37 @@ def test_the_base_writes_otherwise_than_the_tuned_model(assistant, concert_db):
     assert list(assistant.write(concert_db, "Who?"))[-1] != list(assistant.write(concert_db, "Who?", base=True))[-1]
 
 
-def test_a_schema_too_wide_for_the_prompt_is_cut_and_said(assistant, tmp_path):
+@pytest.fixture
+def wide(tmp_path):
+    """A database whose columns no prompt has room for."""
     from conftest import make_database
 
     columns = ", ".join(f"measurement_of_sensor_{number} REAL" for number in range(60))
-    wide = make_database(
-        tmp_path / "wide.sqlite",
-        "CREATE TABLE people (name TEXT, age INT);" + "".join(f"CREATE TABLE t{n} ({columns});" for n in range(3)),
-    )
-    ids, left_out = assistant.prompt("How old are the people?", views.view(wide, assistant.settings))
+    script = "CREATE TABLE people (name TEXT, age INT);" + "".join(f"CREATE TABLE t{n} ({columns});" for n in range(3))
+    return make_database(tmp_path / "wide.sqlite", script)
+
+
+def test_a_schema_too_wide_for_the_prompt_is_cut_and_said(assistant, wide):
+    ids, _, left_out = assistant.prompt("How old are the people?", views.view(wide, assistant.settings))
     assert "people: name, age" in assistant.tokenizer.decode(ids)
     assert left_out and all(name.startswith("t") for name in left_out)
     assert len(ids) <= ask.ROOM
+
+
+def test_a_prompt_that_was_cut_is_cut_as_well_when_it_is_read_again(assistant, wide, monkeypatch):
+    again = {"prompt_style": "linked", "candidates": 2, "rereadings": 2}
+    careful = dataclasses.replace(assistant, settings=assistant.settings.with_overrides(again, "this test"))
+    heard = []
+
+    def score(model, tokenizer, messages, texts, settings, **_):
+        heard.extend(messages)
+        return [0.0] * len(messages)
+
+    monkeypatch.setattr(extra, "score", score)
+    found = careful.ask(wide, "How old are the people?", candidates=2)
+    assert found.left_out and heard
+    shown = prompts.prompt_ids(assistant.tokenizer, max(heard, key=len), assistant.settings.date_string)
+    assert len(shown) <= ask.ROOM
 
 
 def test_an_empty_question_is_refused(assistant, concert_db):

@@ -99,21 +99,21 @@ def test_other_styles_know_nothing_of_links(pets):
         "How many?",
     ]
     part = dataclasses.replace(view.tables, tables=view.tables.tables[1:2])
-    assert "Student" not in view.message("How many?", tables=part)
+    assert "Student" not in dataclasses.replace(view, tables=part).message("How many?")
     assert messages_of(view, "How many?", "SELECT 1", random.Random(0)) == [view.message("How many?")]
 
 
 def test_what_a_message_leaves_out_is_said(pets):
     view = linked(pets)
     assert view.not_in(MESSAGE) == ()
-    short = view.message(QUESTION, most_columns=4)
+    short = dataclasses.replace(view, most_columns=4).message(QUESTION)
     assert short.splitlines()[2:-1] == [*MESSAGE.splitlines()[2:3], "student: student.last_name ('O''Brien')"]
     assert view.not_in(short) == ("Student.StuID", "Student.Age", "Student.Sex", "Has_Pet")
 
 
 def test_what_only_the_question_names_is_left_out(pets):
     view = linked(pets)
-    message = view.message("Find pets.weight and student.age of the dog.", most_columns=1)
+    message = dataclasses.replace(view, most_columns=1).message("Find pets.weight and student.age of the dog.")
     assert message.splitlines()[2:-1] == ["pets: pets.pet_type ('dog')"]
     assert view.not_in(message) == ("Student", "Pets.PetID", "Pets.weight", "Has_Pet")
 
