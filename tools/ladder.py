@@ -59,6 +59,17 @@ class Questions:
         """Of one prediction a question, on the database and its copies."""
         return evaluation.judge_all(self.golds, sql, self.databases, self.tables, progress="judging")
 
+    def official(self, sql: Sequence[str]) -> dict[str, float]:
+        """EX and EM in per cent as the official evaluator counts them, which published figures are by."""
+        found = scores.score(
+            evaluation.judge_all(self.golds, sql, self.alone(), self.tables, official_quirks=True, progress="officially")
+        )
+        return {"ex_official": round(found["ex"], 4), "em_official": round(found["em"], 4)}
+
+    def alone(self) -> dict[str, Path]:
+        """The databases without their copies."""
+        return {db_id: view.database for (_, db_id), view in zip(self.golds, self.views, strict=True)}
+
 
 def scored(strict: Sequence[Verdict]) -> dict[str, float]:
     """EX in per cent with its interval, EX on altered copies too, and EM."""
@@ -129,8 +140,7 @@ def any_right(beams: Answers, asked: Questions) -> float:
     """Per cent of the questions with a right one among the candidates: what a better choice could reach."""
     pairs = [(number, asked.views[number].sql(text)) for number, some in enumerate(beams) for text, _ in some]
     golds = [asked.golds[number] for number, _ in pairs]
-    alone = {db_id: asked.views[at].database for at, (_, db_id) in enumerate(asked.golds)}
-    verdicts = evaluation.judge_all(golds, [sql for _, sql in pairs], alone, asked.tables, progress="all candidates")
+    verdicts = evaluation.judge_all(golds, [sql for _, sql in pairs], asked.alone(), asked.tables, progress="all candidates")
     right = {number for (number, _), verdict in zip(pairs, verdicts, strict=True) if verdict.exec}
     return round(100 * len(right) / len(asked.golds), 2)
 
@@ -164,7 +174,7 @@ def climb(run: runs.Run) -> dict[str, Any]:
         begin = time.perf_counter()
         sql = answers.chosen(found, asked.views, settings, progress=name)
         seconds += time.perf_counter() - begin
-        rungs.append({"rung": name, **scored(asked.verdicts(sql)), "seconds": round(seconds, 1)})
+        rungs.append({"rung": name, **scored(asked.verdicts(sql)), **asked.official(sql), "seconds": round(seconds, 1)})
         print(rungs[-1], flush=True)
         if possible is None and any(len(some) > 1 for some in found):
             possible = any_right(found, asked)

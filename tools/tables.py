@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from helpers import claims, config
 from helpers.environment import ROOT
@@ -18,8 +19,8 @@ RESULTS = ROOT / "results"
 GPU_RUN, CPU_RUN = "h200-llama-1b-seed", "cpu-sample"  # whose times the notebooks show
 LADDER = "h100-smollm2-linked"  # answers to dev, found and chosen by one more means a row
 TRIED = (
-    *("r", "lora_alpha", "learning_rate", "train_variants", "num_train_epochs", "precision", "prompt_parts", "readable_names"),
-    *("renamed", "lora_dropout", "rereadings", "question_weight", "verifier_weight"),
+    *("prompt_style", "prompt_parts", "readable_names", "train_variants", "num_train_epochs", "renamed", "seed", "load_in_4bit"),
+    *("precision", "r", "lora_alpha", "lora_dropout", "learning_rate"),
 )
 SCALED = "h100-scaling"  # measured on two GPUs
 QUICKSTART = "00_quickstart.ipynb"
@@ -76,17 +77,19 @@ def scores() -> str:
 def ladder() -> str:
     """README: what each means of finding and choosing an answer adds on dev, and what it costs."""
     dev = json.loads((RESULTS / LADDER / "ladder.json").read_text(encoding="utf-8"))
-    lines = ["| answers | EX (95 %) | on copies too | EM | seconds for all |", "|---|---|---|---|---|"]
+    lines = ["| answers | EX (95 %) | on copies too | EM | by the official evaluator: EX, EM | seconds for all |"]
+    lines.append("|---|---|---|---|---|---|")
     for one in dev["rungs"]:
         cells = (
             one["rung"],
             f"**{one['ex']:.1f}** {interval(one)}",
             f"{one['ex_on_copies']:.1f}",
             f"{one['em']:.1f}",
+            f"{one['ex_official']:.1f}, {one['em_official']:.1f}",
             f"{one['seconds']:.0f}",
         )
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, f"| (any of the {dev['candidates']} right) | {dev['any_candidate_right']:.1f} | | | |"])
+    return "\n".join([*lines, f"| (any of the {dev['candidates']} right) | {dev['any_candidate_right']:.1f} | | | | |"])
 
 
 def wrong() -> str:
@@ -101,20 +104,41 @@ def wrong() -> str:
 
 def ledger() -> str:
     """README: trials on train databases held out from training, by which settings are chosen."""
-    lines = ["| settings that differ | steps | questions | EX (95 %) | record |", "|---|---|---|---|---|"]
-    for file in sorted((RESULTS / "ledger").glob("*/record.json")):
+    return trials("ledger")
+
+
+def on_dev() -> str:
+    """README: what else was trained and asked dev's questions, without any choice resting on it."""
+    return trials("on-dev")
+
+
+def trials(folder: str) -> str:
+    """The records of `tools.trial` in a folder of results/, a row each."""
+    lines = [
+        "| settings that differ | answers | held out | steps | questions | EX (95 %) | EM | record |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for file in sorted((RESULTS / folder).glob("*/record.json")):
         record = json.loads(file.read_text(encoding="utf-8"))
-        given = ", ".join(f"{name}={record['overrides'][name]}" for name in TRIED if name in record["overrides"])
-        name, tuned = file.parent.name, record["evaluation"]["tuned"]
+        overrides, name, judged = record["overrides"], file.parent.name, record["evaluation"]
+        held_out = overrides.get("held_out_databases", 0)
         cells = (
-            given,
+            ", ".join([f"`{record['preset']}`", *(f"{one}={shown(overrides[one])}" for one in TRIED if one in overrides)]),
+            judged["decoding"],
+            f"group {overrides.get('held_out_part', 0)} of {held_out} databases" if held_out else "",
             f"{record['train']['steps']:,}",
-            f"{tuned['questions']:,}",
-            f"{tuned['ex']:.1f} {interval(tuned)}",
-            f"[{name}](results/ledger/{name}/record.json)",
+            f"{judged['questions']:,}",
+            f"{judged['tuned']['ex']:.1f} {interval(judged['tuned'])}",
+            f"{judged['tuned']['em']:.1f}",
+            f"[{name}](results/{folder}/{name}/record.json)",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def shown(value: Any) -> str:
+    """A setting's value in a table."""
+    return " ".join(value) if isinstance(value, list) else f"{value}"
 
 
 def judge() -> str:
@@ -304,6 +328,7 @@ def pages() -> dict[Path, str]:
         ("scaled", scaled),
         ("ladder", ladder),
         ("ledger", ledger),
+        ("on-dev", on_dev),
         ("wrong", wrong),
     ):
         readme = fill(readme, name, table())
