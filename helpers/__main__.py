@@ -502,7 +502,8 @@ def make_pairs(options: argparse.Namespace) -> int:
         f"{len(made):,} pairs{short}: {file}\n"
         f"Read and edit them. Questions of your own, in {options.to}/dev.csv, judge the result:"
     )
-    print(f"  python -m helpers run -p data_source {options.to} --run-dir runs/{options.to.name}")
+    longer = "-p max_seq_length 1024 -p max_new_tokens 192"  # preset cpu is sized for the sample's short schemas
+    print(f"  python -m helpers run -p data_source {options.to} {longer} --run-dir runs/{options.to.name}")
     return DONE
 
 

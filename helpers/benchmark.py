@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import statistics
@@ -29,6 +30,7 @@ UNTIMED_STEPS = 3  # they compile kernels and grow the memory pool; the last of 
 LOSS_STEPS = 10  # of the arms whose losses are compared
 PEAK_STEPS = 6  # after which the peak is read: all arms with the same batch have seen the same rows by then
 TRAINING_ROWS = 2000  # more than any arm sees
+MODEL_GIB = 2.3  # what the 16-bit weights of such a model take
 CORES_EACH = 2  # processor cores for each of the arms that get ready at the same time
 
 
@@ -41,7 +43,7 @@ class Arm:
         steps: optimiser steps; the first three are not timed, and the peak of memory is that of the first six.
         all_tokens: the loss counts prompts as well.
         answers: time this many answers, each as long as gold's, instead of training.
-        gib: GPU memory that is left to it while several arms get ready.
+        gib: GPU memory that is left to it while several arms get ready, for a model of 1B weights.
     """
 
     name: str
@@ -92,7 +94,8 @@ def run_all(run: runs.Run, settings: RunConfig) -> dict[str, Any]:
     """
     from helpers import model_files, models, prompts, schema, spider
 
-    tokenizer = models.load_tokenizer(model_files.find(settings.model_name))
+    files = model_files.find(settings.model_name)
+    tokenizer = models.load_tokenizer(files)
     if not run.has("data"):
         prompts.write_data(run, spider.load_for(settings), tokenizer, settings)
     rows = prompts.draw(prompts.read_training_rows(run, tokenizer, settings), TRAINING_ROWS, settings.seed)
@@ -100,7 +103,8 @@ def run_all(run: runs.Run, settings: RunConfig) -> dict[str, Any]:
     asked = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
     golds = [len(tokenizer(schema.folded(one.query), add_special_tokens=False)["input_ids"]) + 1 for one in examples]
     recipe = RunConfig(model_name=settings.model_name, data_source=settings.data_source)
-    measure(ARMS, recipe, rows, list(zip(asked, golds, strict=True)), run)
+    size = sum(file.stat().st_size for file in files.folder.glob("*.safetensors")) / environment.GIB
+    measure(ARMS, recipe, rows, list(zip(asked, golds, strict=True)), run, times=max(1.0, size / MODEL_GIB))
     return run.read_json(FILE)
 
 
@@ -111,6 +115,7 @@ def measure(
     prompts: Sequence[tuple[list[int], int]],
     run: runs.Run,
     *,
+    times: float = 1.0,
     progress: str = "arms",
 ) -> dict[str, dict[str, Any]]:
     """Results by arm, kept in the run folder (benchmark.json) after each: a benchmark that is broken off goes on.
@@ -121,6 +126,7 @@ def measure(
     Args:
         rows: examples to train on.
         prompts: (token ids, tokens of gold's answer), for the arms that generate.
+        times: how much more memory the model takes than one of 1B weights.
 
     Returns:
         of an arm: seconds_per_step, tokens_per_second, weights_gib, peak_memory_gib, optimizer_mib, losses; of answers:
@@ -129,14 +135,15 @@ def measure(
     """
     kept = run.read_json(FILE) if (run / FILE).is_file() else {}
     values = {name: runs.portable(value) for name, value in settings.values().items()}
-    made_with = {"gpu": runs.machine()["gpu"], "settings": values}
+    content = json.dumps({"rows": [dataclasses.asdict(row) for row in rows], "prompts": list(prompts)})
+    data = hashlib.sha256(content.encode()).hexdigest()
+    made_with = {"gpu": runs.machine()["gpu"], "settings": values, "data_sha256": data}
     results: dict[str, dict[str, Any]] = kept["arms"] if kept.get("made_with") == made_with else {}
     waiting = [arm for arm in arms if "error" in results.get(arm.name, {"error": ""})]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as processes:
-        content = {"rows": [dataclasses.asdict(row) for row in rows], "prompts": list(prompts)}
-        shared = runs.write_text(Path(folder, "data.json"), json.dumps(content))
+        shared = runs.write_text(Path(folder, "data.json"), content)
         begin, bar = time.perf_counter(), tqdm(total=len(waiting), desc=progress, unit="arm", disable=not progress)
-        for together in rounds(waiting):
+        for together in rounds(waiting, times):
             started = [processes.enter_context(Process(arm, settings, shared, Path(folder))) for arm in together]
             for one in started:
                 one.wait_until_ready()
@@ -151,14 +158,14 @@ def measure(
     return results
 
 
-def rounds(arms: Sequence[Arm]) -> list[list[Arm]]:
+def rounds(arms: Sequence[Arm], times: float = 1.0) -> list[list[Arm]]:
     """The arms in their order, cut into rounds that get ready together: as the GPU has memory and the processor cores for."""
     device, most = environment.gpu(), max(1, (os.cpu_count() or 1) // CORES_EACH)
     room = device.memory_gib if device else 0.0
     found: list[list[Arm]] = []
     for arm in arms:
         together = found[-1] if found else []
-        if together and len(together) < most and sum(one.gib for one in (*together, arm)) <= room:
+        if together and len(together) < most and times * sum(one.gib for one in (*together, arm)) <= room:
             together.append(arm)
         else:
             found.append([arm])

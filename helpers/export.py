@@ -201,7 +201,7 @@ def adds_bos(tokenizer: Any) -> bool:
 def check(run: runs.Run, kind: str, target: Path, *, questions: int = QUESTIONS) -> Check:
     """Let an export answer dev questions of the run, judge it, and set it beside the adapter.
 
-    The adapter's answers are those that 05 Evaluate kept, or made now.
+    Both answer greedily. The adapter's answers are those that 05 Evaluate kept, if it answered so, or made now.
     """
     settings = run.config()
     dataset = prompts.load_dataset(run, settings)
@@ -211,10 +211,10 @@ def check(run: runs.Run, kind: str, target: Path, *, questions: int = QUESTIONS)
         rows = [dataclasses.asdict(one) for one in prompts.read_dev(run, settings)[0][:questions]]
     seen = prompts.views(dataset, settings)
     asked = [Asked(view.message(row["question"]), view) for row in rows for view in [seen(row["db_id"])]]
-    if run.has("evaluate"):
+    if run.has("evaluate") and settings.decoding == "greedy":
         before = [row["tuned"]["sql"] for row in rows]
     else:
-        print("This run is not evaluated yet: its adapter answers first")
+        print("05 Evaluate has kept no greedy answers of this run: its adapter answers first")
         before = answers(ask.load(run.path), asked)
     if kind in ("gguf", "ollama"):
         runtime, sql = gguf_answers(run, target / GGUF, asked)

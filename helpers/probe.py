@@ -99,7 +99,10 @@ def plan(model: Any, tokenizer: Any, rows: Sequence[Row], settings: config.RunCo
     found = kept(settings, rows, run)
     if found is None:
         if processes.several():
-            raise ValueError("The micro-batch is left open, and several processes cannot try: set per_device_train_batch_size")
+            raise ValueError(
+                "The micro-batch is left open, and several processes cannot try: set per_device_train_batch_size, "
+                "gradient_accumulation_steps, and gradient_checkpointing to something else than 'auto'"
+            )
         found = fastest(model, tokenizer, rows, settings, run)
         stored = {"made_with": identity(settings, rows), "tries": [dataclasses.asdict(one) for one in found]}
         run.write_json(STORED, stored)

@@ -58,8 +58,9 @@ def test_a_benchmark_goes_on_where_it_stopped(measured, smoke, monkeypatch):
 
     monkeypatch.setattr(benchmark, "Process", refuse)
     assert benchmark.measure(arms[:3], smoke, rows, asked, run, progress="") == results
-    with pytest.raises(AssertionError, match="measured again"):
-        benchmark.measure(arms[:3], smoke.with_overrides({"r": 4}, "this test"), rows, asked, run, progress="")
+    for settings, other_rows in ((smoke.with_overrides({"r": 4}, "this test"), rows), (smoke, rows[1:])):
+        with pytest.raises(AssertionError, match="measured again"):
+            benchmark.measure(arms[:3], settings, other_rows, asked, run, progress="")
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,7 @@ def test_arms_get_ready_together_as_there_is_room(gib, cores, sizes, monkeypatch
     found = benchmark.rounds(arms)
     assert [arm for together in found for arm in together] == arms
     assert [len(together) for together in found] == sizes
+    assert len(benchmark.rounds(arms, times=8.0)) == 5, "a model of 8B weights leaves room for one"
 
 
 def test_every_claim_compares_arms_that_are_measured():

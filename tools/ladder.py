@@ -7,8 +7,8 @@ its training and the prompts stay the same throughout.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -183,8 +183,8 @@ def climb(run: runs.Run) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m tools.ladder RUN")
-    run = runs.Run(environment.resolve(sys.argv[1]))
+    parser = argparse.ArgumentParser(prog="python -m tools.ladder", description=__doc__)
+    parser.add_argument("run_dir", metavar="RUN")
+    run = runs.Run(environment.resolve(parser.parse_args().run_dir))
     run.require("train", "the ladder")
     run.write_json(FILE, climb(run))

@@ -6,7 +6,7 @@ answers, with four candidates; the verdicts go to results/own-data/measured.json
 
 from __future__ import annotations
 
-import sys
+import argparse
 from typing import Any
 
 from helpers import ask, databases, evaluation, export, runs, scores, spider, views
@@ -46,7 +46,9 @@ def judged(sql: list[str]) -> list[evaluation.Verdict]:
 
 if __name__ == "__main__":
     measured: dict[str, dict[str, Any]] = {}
-    for argument in sys.argv[1:]:
+    parser = argparse.ArgumentParser(prog="python -m tools.own_data", description=__doc__)
+    parser.add_argument("models", nargs="+", metavar="NAME=RUN")
+    for argument in parser.parse_args().models:
         name, _, folder = argument.partition("=")
         run = ask.trained_run(folder)
         measured[name] = measure(ask.load(run.path), run.record())

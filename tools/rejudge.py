@@ -1,16 +1,18 @@
 """Judge kept runs anew, after the judge has changed: python -m tools.rejudge results/NAME... (SPIDER_DIR for runs on Spider).
 
 Predictions stay as they are; the scores in record.json, scores.txt and the plot are written anew. A run whose EX would become
-another one is refused: that is for a look, not for a tool.
+another one is refused: that is for a look, not for a tool. Folders without predictions of both models are passed over.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 from helpers import evaluation, neighbours, prompts, report, runs, spider
+
+PREDICTIONS = {"base": "predictions_base.txt", "tuned": "predictions.txt"}
 
 
 def rejudge(folder: Path) -> None:
@@ -26,7 +28,7 @@ def rejudge(folder: Path) -> None:
     golds = [(example.query, example.db_id) for example in examples]
     copies = neighbours.cached({db_id: dataset.databases[db_id] for _, db_id in golds})
     verdicts = {}
-    for name, file in (("base", "predictions_base.txt"), ("tuned", "predictions.txt")):
+    for name, file in PREDICTIONS.items():
         predictions = (folder / file).read_text(encoding="utf-8").removesuffix("\n").split("\n")
         verdicts[name] = evaluation.judge_all(golds, predictions, copies, dataset.tables, progress=f"{folder.name}, {name}")
     differing = spider.differing(golds, dataset.databases)
@@ -42,5 +44,11 @@ def rejudge(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        rejudge(Path(name))
+    parser = argparse.ArgumentParser(prog="python -m tools.rejudge", description=__doc__)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="results/NAME")
+    for folder in parser.parse_args().folders:
+        lacking = [name for name in ("record.json", *PREDICTIONS.values()) if not (folder / name).is_file()]
+        if lacking:
+            print(f"{folder}: passed over, it has no {', '.join(lacking)}")
+        else:
+            rejudge(folder)

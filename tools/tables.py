@@ -5,6 +5,7 @@ A table stands between `<!-- NAME -->` and `<!-- /NAME -->`; everything between 
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -343,8 +344,13 @@ def pages() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tools.tables", description=__doc__)
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; end with an error if a table is not as its records say"
+    )
+    check = parser.parse_args().check
     stale = [path for path, text in pages().items() if path.read_text(encoding="utf-8") != text]
-    if "--check" in sys.argv and stale:
+    if check and stale:
         sys.exit(f"not what the records say: {', '.join(path.name for path in stale)}; run `make tables`")
     for path in stale:
         write_text(path, pages()[path])

@@ -6,9 +6,9 @@ same candidates, with each rule of choice; nothing is generated anew. Writes eva
 
 from __future__ import annotations
 
+import argparse
 import math
 import statistics
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -143,9 +143,9 @@ def smooth(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> float:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m tools.weights RUN")
-    run = runs.Run(environment.resolve(sys.argv[1]))
+    parser = argparse.ArgumentParser(prog="python -m tools.weights", description=__doc__)
+    parser.add_argument("run_dir", metavar="RUN")
+    run = runs.Run(environment.resolve(parser.parse_args().run_dir))
     settings = run.config()
     made = options(run, settings)
     table = tried(made)

@@ -10,8 +10,8 @@ Source: Gan et al., "Towards Robustness of Text-to-SQL Models against Synonym Su
 
 from __future__ import annotations
 
+import argparse
 import re
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -169,9 +169,9 @@ def answered(model: Any, tokenizer: Any, settings: Any, questions: Sequence[str]
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m tools.wordings RUN")
-    run = runs.Run(environment.resolve(sys.argv[1]))
+    parser = argparse.ArgumentParser(prog="python -m tools.wordings", description=__doc__)
+    parser.add_argument("run_dir", metavar="RUN")
+    run = runs.Run(environment.resolve(parser.parse_args().run_dir))
     run.require("evaluate", "tools.wordings")
     made = measure(run)
     run.write_json(FILE, made)
