@@ -79,19 +79,41 @@ def export_adapter(run: runs.Run, target: Path) -> None:
 def export_merged(run: runs.Run, target: Path) -> None:
     """The base model with the adapter added to its weights, 16-bit safetensors that any runtime reads.
 
-    The sum is made in 32 bits on weights of the base that were never quantised: an adapter trained over 4-bit weights meets
-    slightly other ones, which `check` measures.
+    The sum is made in 32 bits. An adapter trained over 4-bit weights goes onto the values that these stand for, where
+    bitsandbytes is installed to tell them; else onto weights that were never quantised, at a loss that `check` measures.
     """
     import torch
 
     plain = {"load_in_4bit": False, "precision": "fp32"}
     settings = ask.for_this_machine(run.config()).with_overrides(plain, "export")
     model, tokenizer = models.load_trained(settings, run / "adapter")
+    if run.config().load_in_4bit:
+        take_values_of_4bit(model)
     merged = model.merge_and_unload().to(torch.float16)
     with runs.replaced_folder(target) as folder:
         merged.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         adapter.write_course(folder, run.config(), run.record(), "merged")
+
+
+def take_values_of_4bit(model: Any) -> None:
+    """Give every frozen matrix the values that its 4-bit form stands for, which the adapter learned to add to.
+
+    Source: Dettmers et al., "QLoRA", 2023, section 3: NF4 in blocks of 64 with double quantisation, as `models` loads it.
+    """
+    import torch
+
+    try:
+        from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+    except ImportError:
+        print(
+            "bitsandbytes is not installed: the adapter, trained over 4-bit weights, goes onto weights that were never quantised"
+        )
+        return
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and "lora_" not in name and not name.endswith("lm_head"):
+            packed, state = quantize_4bit(module.weight.data, quant_type="nf4", compress_statistics=True)
+            module.weight.data = dequantize_4bit(packed, state)
 
 
 def export_gguf(run: runs.Run, target: Path) -> None:

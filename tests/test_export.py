@@ -2,6 +2,8 @@
 
 import json
 import struct
+import sys
+import types
 
 import pytest
 
@@ -11,6 +13,7 @@ from helpers.config import preset
 from helpers.runs import Run
 
 torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
 
 
 def move(model):
@@ -255,3 +258,46 @@ def test_a_model_card_gives_the_scores_that_there_are(smoke, more, words):
         f"Execution accuracy 61.0 % (95 %: 58.0 to 64.0), exact set match 50.0 %, on 1,034 dev questions of Spider, {words}"
         in card
     )
+
+
+def linears(model):
+    """The frozen matrices of a model by their names."""
+    return {name: module.weight.detach().clone() for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+
+
+def test_an_adapter_trained_over_4_bits_is_added_to_their_values(smoke, monkeypatch):
+    model, _ = models.load(smoke)
+    before = linears(model)
+    functional = types.ModuleType("bitsandbytes.functional")  # the real one comes with a GPU's requirements alone
+    functional.quantize_4bit = lambda weights, quant_type, compress_statistics: (weights, (quant_type, compress_statistics))
+    functional.dequantize_4bit = lambda weights, state: weights + (state == ("nf4", True))
+    monkeypatch.setitem(sys.modules, "bitsandbytes", types.ModuleType("bitsandbytes"))
+    monkeypatch.setitem(sys.modules, "bitsandbytes.functional", functional)
+    export.take_values_of_4bit(model)
+    moved = {name for name, weights in linears(model).items() if not torch.equal(weights, before[name])}
+    assert moved == {name for name in before if name.endswith("_proj.base_layer")} and moved
+
+
+def test_without_bitsandbytes_the_weights_stay_and_that_is_said(smoke, monkeypatch, capsys):
+    model, _ = models.load(smoke)
+    before = linears(model)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    monkeypatch.setitem(sys.modules, "bitsandbytes.functional", None)
+    export.take_values_of_4bit(model)
+    assert all(torch.equal(weights, before[name]) for name, weights in linears(model).items())
+    assert "never quantised" in capsys.readouterr().out
+
+
+def test_the_values_of_4_bits_are_those_that_a_model_loaded_in_4_bits_computes_with(tmp_path):
+    pytest.importorskip("bitsandbytes")
+    shape = transformers.LlamaConfig(
+        vocab_size=100, hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1
+    )
+    transformers.LlamaForCausalLM(shape).save_pretrained(tmp_path)
+    quantised = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
+    options = {"dtype": torch.float32, "device_map": {"": 0 if torch.cuda.is_available() else "cpu"}}
+    plain = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, **options)
+    small = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, quantization_config=quantised, **options).dequantize()
+    export.take_values_of_4bit(plain)
+    for name, weights in linears(plain).items():
+        torch.testing.assert_close(weights, small.get_submodule(name).weight.detach())
