@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from helpers import config, environment
 
@@ -114,8 +117,11 @@ class Run:
         return self.read_json("record.json") if (self / "record.json").is_file() else {}
 
     def add_to_record(self, **entries: Any) -> None:
-        """Add entries to record.json, in place of older ones of the same name."""
-        self.write_json("record.json", self.record() | entries)
+        """Add entries to record.json, in place of older ones of the same name; programs of this machine wait for each other."""
+        name = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
+        # not in the run folder: that may lie on a Drive, which has no locks
+        with FileLock(Path(tempfile.gettempdir(), f"course-{name}.lock"), mode=0o666):
+            self.write_json("record.json", self.record() | entries)
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -46,6 +46,22 @@ def test_a_file_is_written_with_its_folders_and_readable_by_others(tmp_path):
     assert names(path.parent) == ["notes.txt"]
 
 
+def test_two_programs_that_add_to_one_record_lose_nothing(tmp_path):
+    code = """if True:
+        import pathlib, sys
+        from helpers.runs import Run
+        run, name = Run(pathlib.Path(sys.argv[1])), sys.argv[2]
+        run.write_text(f"ready_{name}", "")
+        while not all((run / f"ready_{one}").is_file() for one in "ab"):
+            pass
+        for number in range(100):
+            run.add_to_record(**{f"{name}{number}": number})
+    """
+    both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name], cwd=REPOSITORY) for name in "ab"]
+    assert [one.wait(60) for one in both] == [0, 0]
+    assert Run(tmp_path).record() == {f"{name}{number}": number for name in "ab" for number in range(100)}
+
+
 @pytest.fixture
 def full_disk(monkeypatch):
     """A disk that takes the bytes into its cache and fails to store them, as full ones do."""
