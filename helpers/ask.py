@@ -149,19 +149,22 @@ class Assistant:
             raise ValueError("There is no question")
         room = min(max(self.settings.max_seq_length, ROOM), generation.context(self.model) - self.answer_tokens)
 
-        def ids(seen: View) -> list[int]:
-            return prompts.prompt_ids(self.tokenizer, seen.message(question), self.settings.date_string)
+        def ids(message: str) -> list[int]:
+            return prompts.prompt_ids(self.tokenizer, message, self.settings.date_string)
 
         def part_of(tables: Schema) -> View:
             return dataclasses.replace(view, tables=tables)
 
         if not view.linked:
-            kept, left_out = linking.fit(question, view.tables, lambda tables: len(ids(part_of(tables))) <= room)
-            return ids(part_of(kept)), part_of(kept), left_out
+            kept, left_out = linking.fit(
+                question, view.tables, lambda tables: len(ids(part_of(tables).message(question))) <= room
+            )
+            return ids(part_of(kept).message(question)), part_of(kept), left_out
         for most in NARROWER:
             narrower = dataclasses.replace(view, most_columns=most)
-            if len(tokens := ids(narrower)) <= room:
-                return tokens, narrower, view.not_in(narrower.message(question))
+            message = narrower.message(question)
+            if len(tokens := ids(message)) <= room:
+                return tokens, narrower, view.not_in(message)
         raise linking.DoesNotFit("The question is too long for the model's prompt: hardly a column fits beside it. Ask shorter")
 
     @property

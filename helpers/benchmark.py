@@ -271,7 +271,7 @@ def time_training(
         gradient_checkpointing=settings.gradient_checkpointing,
     )
     untimed = min(UNTIMED_STEPS, steps - 1)
-    watch = Stopwatch(pause_after=untimed - 1, pause=wait)
+    watch = Stopwatch({untimed - 1: wait})
     with tempfile.TemporaryDirectory() as folder:
         dataset = trainer.dataset_of(rows, settings)
         made = trainer.make_trainer(

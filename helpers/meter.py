@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ class Stopwatch(TrainerCallback):
     """Times the steps of a trainer, the GPU's work waited for.
 
     Args:
-        pause_after: the step after which `pause` is called, outside of what is timed; 0 for never.
+        pauses: what is called after a step, by its number, outside of what is timed.
 
     Attributes:
         steps: (seconds, tokens without padding) of every step.
@@ -29,8 +29,8 @@ class Stopwatch(TrainerCallback):
         losses: one a step.
     """
 
-    def __init__(self, pause_after: int = 0, pause: Callable[[], None] = finish_gpu_work) -> None:
-        self.pause_after, self.pause = pause_after, pause
+    def __init__(self, pauses: Mapping[int, Callable[[], None]] | None = None) -> None:
+        self.pauses = pauses or {}
         self.peaks: list[float] = []
         self.steps: list[tuple[float, int]] = []
         self.losses: list[float] = []
@@ -49,8 +49,8 @@ class Stopwatch(TrainerCallback):
         self.steps.append((time.perf_counter() - self.begin, seen - self.tokens))
         self.peaks.append(peak_memory_gib())
         self.tokens = seen
-        if state.global_step == self.pause_after:
-            self.pause()
+        if pause := self.pauses.get(state.global_step):
+            pause()
 
     def on_log(
         self,

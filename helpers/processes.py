@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
-from helpers import environment
+from helpers import environment, memory
 from helpers.runs import Run
 
 R = TypeVar("R")
@@ -114,11 +114,8 @@ def start(job: str, run: Run, processes: int, *options: str) -> None:
         ProcessesFailed: a process ended before the job was done; the message says which, and why.
         KeyboardInterrupt: after the processes have ended.
     """
-    import torch
-
     (run / FAILURE).unlink(missing_ok=True)
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()  # the first process shares this one's GPU
+    memory.free_unused_memory()  # the first process shares this one's GPU
     running = subprocess.Popen(
         [*launcher(processes), job, str(run.path), *options],
         cwd=environment.ROOT,

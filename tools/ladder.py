@@ -145,12 +145,10 @@ def any_right(beams: Answers, asked: Questions) -> float:
     return round(100 * len(right) / len(asked.golds), 2)
 
 
-def still_wrong(asked: Questions, sql: Sequence[str]) -> dict[str, dict[str, int]]:
-    """How many answers are wrong, by kind of mistake and by database, the most first."""
+def still_wrong(asked: Questions, sql: Sequence[str], strict: Sequence[Verdict]) -> dict[str, dict[str, int]]:
+    """How many answers are wrong on the database itself, by kind of mistake and by database, the most first."""
     kinds, databases = Counter(), Counter()
-    for (gold, db_id), one, view, verdict in zip(
-        asked.golds, sql, asked.views, evaluation.alone(asked.verdicts(sql)), strict=True
-    ):
+    for (gold, db_id), one, view, verdict in zip(asked.golds, sql, asked.views, evaluation.alone(strict), strict=True):
         if not verdict.exec:
             kinds[mistakes.kind(gold, one, view.names)] += 1
             databases[db_id] += 1
@@ -174,11 +172,12 @@ def climb(run: runs.Run) -> dict[str, Any]:
         begin = time.perf_counter()
         sql = answers.chosen(found, asked.views, settings, progress=name)
         seconds += time.perf_counter() - begin
-        rungs.append({"rung": name, **scored(asked.verdicts(sql)), **asked.official(sql), "seconds": round(seconds, 1)})
+        strict = asked.verdicts(sql)
+        rungs.append({"rung": name, **scored(strict), **asked.official(sql), "seconds": round(seconds, 1)})
         print(rungs[-1], flush=True)
         if possible is None and any(len(some) > 1 for some in found):
             possible = any_right(found, asked)
-    still = still_wrong(asked, sql)
+    still = still_wrong(asked, sql, strict)
     return {"candidates": settings.candidates, "any_candidate_right": possible, "rungs": rungs, "wrong": still, **runs.machine()}
 
 
