@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -88,12 +88,11 @@ class Checker:
         fault = LLMatcher.validate_grammar(self.grammar, vocabulary)
         if fault:
             raise ValueError(f"The names of {names.schema.db_id} make no grammar: {fault}")
+        self.beginning = LLMatcher(vocabulary, self.grammar, log_level=0)  # reading the grammar takes longer than copying
 
     def matcher(self) -> Any:
         """What follows one answer from its first token on."""
-        from llguidance import LLMatcher
-
-        return LLMatcher(self.vocabulary, self.grammar, log_level=0)
+        return self.beginning.deep_copy()
 
 
 def grammar(names: Names) -> str:
@@ -154,9 +153,12 @@ class Constraint:
     def follow(self, answers: Sequence[tuple[int, ...]]) -> None:
         """Bring a matcher to where each answer stands, from where the answer without its last token stood."""
         before, self.matchers = self.matchers, {}
-        for one in dict.fromkeys(answers):
+        answers = list(dict.fromkeys(answers))
+        heirs = Counter(one[:-1] for one in answers)
+        for one in answers:
             known = before.get(one[:-1]) if len(one) > 1 else None
-            matcher = known.deep_copy() if known else self.checkers[one[0]].matcher()
+            heirs[one[:-1]] -= 1
+            matcher = (known.deep_copy() if heirs[one[:-1]] else known) if known else self.checkers[one[0]].matcher()
             new = one[-1:] if known else one[1:]
             if new and not matcher.is_stopped():  # an answer that has ended is filled up with ends
                 matcher.consume_tokens(list(new))
