@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from helpers import channel, choice, constraint, execution, extra, generation, processes, prompts, reread, verifier
+from helpers import channel, choice, constraint, execution, extra, generation, processes, prompts, reread, twin, verifier
 from helpers.config import RunConfig
 from helpers.extra import Answers
 from helpers.progress import tqdm
@@ -18,7 +18,8 @@ from helpers.runs import OtherConfiguration, Run
 from helpers.views import View
 
 FORMAT = 3  # of the kept answers
-ADAPTERS = {channel.NAME: "question_weight", verifier.NAME: "verifier_weight"}  # what gives each of them weight
+# What gives each of the further adapters weight.
+ADAPTERS = {twin.NAME: "twin_weight", channel.NAME: "question_weight", verifier.NAME: "verifier_weight"}
 
 
 def predict(
@@ -114,6 +115,8 @@ def weighers(
 
     if settings.rereadings:
         yield reread.NAME, settings.rereadings, by(reread.weigh, "candidates read again", questions, views)
+    if settings.twin_weight:
+        yield twin.NAME, settings.twin_weight, by(twin.weigh, "the twin's opinion", questions, views)
     if settings.question_weight:
         yield channel.NAME, settings.question_weight, by(channel.weigh, "questions from candidates", questions)
     if settings.verifier_weight:

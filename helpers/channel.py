@@ -20,7 +20,7 @@ from helpers.trainer import Shape
 from helpers.training import Outcome
 
 NAME = "channel"  # of the adapter, and of its folder in a run
-EPOCHS = 3.0
+LENGTH = {"num_train_epochs": 3.0, "max_steps": 0}  # of its training
 
 
 def learn(
@@ -36,7 +36,7 @@ def learn(
     """
     if not settings.question_weight:
         return None
-    return extra.learn(NAME, run, rows(run, tokenizer, settings), settings, EPOCHS, shape, tokenizer=tokenizer, resume=resume)
+    return extra.learn(NAME, run, rows(run, tokenizer, settings), settings, shape, tokenizer=tokenizer, resume=resume, **LENGTH)
 
 
 def rows(run: runs.Run, tokenizer: Any, settings: RunConfig) -> list[Row]:

@@ -20,6 +20,7 @@ if typing.TYPE_CHECKING:
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PROMPT_PARTS = ("order", "values", "lists", "question_first")
+WEIGHING = ("rereadings", "twin_weight", "question_weight", "verifier_weight")  # what has a word in the choice, in its order
 STAGES = ("setup", "data", "model", "train", "evaluate")  # a notebook each, in the order of the course
 LLAMA = "unsloth/Llama-3.2-1B-Instruct"  # Unsloth's ungated copy: the meta-llama original answers students with a 401
 SMOLLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -146,6 +147,9 @@ class RunConfig:
     rereadings: int = setting(
         0, "evaluate", "further prompts, in other orders, under which the model thinks of each candidate again", low=0
     )
+    twin_weight: float = setting(
+        0.0, "evaluate", "weight of the word of a further adapter, trained as the first from another seed; 0 needs none", low=0
+    )
     question_weight: float = setting(
         0.0, "evaluate", "weight of a second adapter's word on how well a candidate explains the question; 0 needs none", low=0
     )
@@ -169,7 +173,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         for field in settings_fields():
             object.__setattr__(self, field.name, checked(field.name, getattr(self, field.name)))
-        for name in ("rereadings", "question_weight", "verifier_weight"):
+        for name in WEIGHING:
             if getattr(self, name) and self.candidates == 1:
                 raise ValueError(f"{name} chooses among candidates: set candidates to 2 or more, or {name} to 0")
         if self.rereadings and (self.prompt_style != "linked" or "order" not in self.prompt_parts):
@@ -206,8 +210,7 @@ class RunConfig:
         words = [f"{self.candidates} beams, the best that runs, best with rows" if self.candidates > 1 else "greedy"]
         if self.constrained and self.prompt_style == "linked":
             words.append("names of the schema alone")
-        weighing = ("rereadings", "question_weight", "verifier_weight")
-        words += [f"{name} {getattr(self, name):g}" for name in weighing if getattr(self, name)]
+        words += [f"{name} {getattr(self, name):g}" for name in WEIGHING if getattr(self, name)]
         return ", ".join(words)
 
     def steps(self, examples: int) -> int:

@@ -22,22 +22,23 @@ def learn(
     run: runs.Run,
     rows: Sequence[Row],
     settings: RunConfig,
-    epochs: float,
     shape: Shape | None,
     *,
     tokenizer: Any,
     resume: bool,
+    **changes: Any,
 ) -> Outcome:
     """Train the adapter called `name` with the settings of the first, in the run's folder of that name.
 
     Args:
         shape: of a step, where it is known.
         resume: go on from its newest checkpoint; False throws it away.
+        changes: settings of its own.
 
     Raises: as `training.train`, and
         ValueError: all rows are longer than max_seq_length.
     """
-    own = settings.with_overrides({"num_train_epochs": epochs, "max_steps": 0}, f"the {name}")
+    own = settings.with_overrides(changes, f"the {name}")
     fitting = [row for row in rows if len(row.input_ids) <= own.max_seq_length]
     if not fitting:
         raise ValueError(

@@ -23,7 +23,7 @@ from helpers.training import Outcome
 from helpers.views import INSTRUCTION, View
 
 NAME = "verifier"  # of the adapter, and of its folder in a run
-EPOCHS = 2.0
+LENGTH = {"num_train_epochs": 2.0, "max_steps": 0}  # of its training
 FOUND = "evaluation/tuned.json"  # in the runs that it learns from
 CANDIDATES, SOURCES = f"{NAME}/candidates.jsonl", f"{NAME}/sources.json"  # in its own
 PROMPT = ("data_source", "prompt_style", "prompt_parts", "readable_names")  # what both have in common
@@ -54,7 +54,7 @@ def learn(
         return None
     if not resume:
         (run / CANDIDATES).unlink(missing_ok=True)
-    return extra.learn(NAME, run, rows(run, tokenizer, settings), settings, EPOCHS, shape, tokenizer=tokenizer, resume=resume)
+    return extra.learn(NAME, run, rows(run, tokenizer, settings), settings, shape, tokenizer=tokenizer, resume=resume, **LENGTH)
 
 
 def check(settings: RunConfig) -> None:

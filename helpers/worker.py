@@ -1,7 +1,7 @@
 """One process of several that do a notebook's work together: accelerate launch --num_processes 2 -m helpers.worker train RUN
 
-`train` does what 04 Train does, `channel` and `verifier` what its further adapters need, `answers` finds the answers that 05
-Evaluate judges. The run folder must hold what they read; on several hosts, all of them must see it.
+`train` does what 04 Train does, `twin`, `channel` and `verifier` what its further adapters need, `answers` finds the answers
+that 05 Evaluate judges. The run folder must hold what they read; on several hosts, all of them must see it.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def train(run: Run, shape: dict | None) -> None:
 
 def further(name: str, run: Run, shape: dict | None) -> None:
     """Train the adapter of this name, beside the first, and keep it."""
-    from helpers import channel, model_files, models, trainer, verifier
+    from helpers import channel, model_files, models, trainer, twin, verifier
 
     settings = run.config()
     models.start_engine(settings)
     tokenizer = models.load_tokenizer(model_files.find(settings.model_name))
-    learn = {"channel": channel.learn, "verifier": verifier.learn}[name]
+    learn = {part.NAME: part.learn for part in (twin, channel, verifier)}[name]
     learn(run, tokenizer, settings, shape=shape and trainer.Shape(**shape))
 
 
@@ -79,6 +79,7 @@ def answers(run: Run, shape: None) -> None:
 
 JOBS = {
     "train": train,
+    "twin": functools.partial(further, "twin"),
     "channel": functools.partial(further, "channel"),
     "verifier": functools.partial(further, "verifier"),
     "answers": answers,

@@ -35,10 +35,10 @@ def test_trials_teach_a_verifier_whose_weights_are_tried(tmp_path):
         command("tools.trial", tmp_path / name, "--preset", "smoke", *given)
 
     trial("a")
-    learning = {"question_weight": 0.7, "verifier_weight": 2, "verifier_runs": tmp_path / "a", "rereadings": 2}
+    learning = {"twin_weight": 1, "question_weight": 0.7, "verifier_weight": 2, "verifier_runs": tmp_path / "a", "rereadings": 2}
     trial("b", held_out_part=1, **learning)
     record = Run(tmp_path / "b").record()
-    assert record["evaluation"]["questions"] == 8 and {"train", "channel", "verifier"} <= set(record)
+    assert record["evaluation"]["questions"] == 8 and {"train", "twin", "channel", "verifier"} <= set(record)
     assert record["overrides"]["verifier_runs"] == ["a"], "no path of this machine"
 
     command("tools.weights", tmp_path / "b")
@@ -48,4 +48,4 @@ def test_trials_teach_a_verifier_whose_weights_are_tried(tmp_path):
 
     command("tools.ladder", tmp_path / "b")
     rungs = json.loads((tmp_path / "b/evaluation/ladder.json").read_text(encoding="utf-8"))["rungs"]
-    assert len(rungs) == 10 and all(one["questions"] == 8 for one in rungs)
+    assert len(rungs) == 12 and all(one["questions"] == 8 for one in rungs)

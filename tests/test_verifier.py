@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from helpers import answers, extra, generation, prompts, reread, runs, spider, verifier, views
+from helpers import answers, extra, generation, prompts, reread, runs, spider, twin, verifier, views
 from helpers.config import RunConfig, preset
 from helpers.execution import Result
 from helpers.runs import Run
@@ -227,13 +227,25 @@ def test_readings_are_the_same_each_time(asked, speaks):
     assert heard[: len(heard) // 2] == heard[len(heard) // 2 :]
 
 
+def test_a_twin_speaks_of_each_candidate_as_it_was_asked(asked, speaks):
+    question, view, some = asked
+    heard = speaks(lambda prompt, text: -4.0 if "COUNT" in text else -0.5)
+    settings = LINKED.with_overrides({"twin_weight": 3.0}, "this test")
+    ((best, log), (other, less)) = twin.weigh(None, Letters(), [some], [question], [view], settings)[0]
+    assert (best, other) == (some[1][0], some[0][0])
+    assert math.exp(log) + math.exp(less) == pytest.approx(1)
+    assert log - less == pytest.approx((-1.5 - 1.5) / 4 - (-0.5 - 12.0) / 4)
+    assert heard == [(view.message(question), text) for text, _ in some]
+
+
 def test_each_weigher_has_its_turn_in_order():
     settings = LINKED.with_overrides(
-        {"rereadings": 1, "question_weight": 0.7, "verifier_weight": 2.0, "verifier_runs": ("a",)}, ""
+        {"rereadings": 1, "twin_weight": 1, "question_weight": 0.7, "verifier_weight": 2.0, "verifier_runs": ("a",)}, ""
     )
-    assert [name for name, _, _ in answers.weighers(None, None, [], [], settings)] == ["reread", "channel", "verifier"]
+    names = [name for name, _, _ in answers.weighers(None, None, [], [], settings)]
+    assert names == ["reread", "twin", "channel", "verifier"]
     assert not list(answers.weighers(None, None, [], [], LINKED))
-    assert settings.decoding.endswith("rereadings 1, question_weight 0.7, verifier_weight 2")
+    assert settings.decoding.endswith("rereadings 1, twin_weight 1, question_weight 0.7, verifier_weight 2")
 
 
 def test_answers_weighed_otherwise_are_not_taken_for_these(tmp_path):
@@ -251,6 +263,7 @@ def test_answers_weighed_otherwise_are_not_taken_for_these(tmp_path):
     [
         ({"candidates": 2, "verifier_weight": 1.0}, "name runs that made them in verifier_runs"),
         ({"candidates": 1, "verifier_weight": 1.0, "verifier_runs": ("a",)}, "verifier_weight chooses among candidates"),
+        ({"candidates": 1, "twin_weight": 1.0}, "twin_weight chooses among candidates"),
         ({"candidates": 1, "rereadings": 1}, "rereadings chooses among candidates"),
         ({"candidates": 2, "rereadings": 1, "prompt_style": "schema"}, "rereadings shakes the order of linked prompts"),
         ({"candidates": 2, "rereadings": 1, "prompt_parts": ("values",)}, "rereadings shakes the order of linked prompts"),

@@ -29,6 +29,7 @@ from helpers import (
     reread,
     runs,
     scores,
+    twin,
     verifier,
 )
 from helpers.evaluation import Verdict
@@ -95,6 +96,7 @@ def steps(run: runs.Run, asked: Questions, messages: Sequence[str]) -> Iterator[
     yield "the likeliest that runs, best with rows", kept["answers"], seconds
     for name, weight, title in (
         (reread.NAME, settings.rereadings, "the likeliest, read again in other orders"),
+        (twin.NAME, settings.twin_weight, "the likeliest, a twin of another seed heard, too"),
         (channel.NAME, settings.question_weight, "the one that explains the question best"),
         (verifier.NAME, settings.verifier_weight, "and that the verifier believes most"),
     ):

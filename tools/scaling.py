@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers import answers, environment, models, prompts, runs, training
+from helpers import answers, config, environment, models, prompts, runs, training
 from helpers.config import RunConfig
 
 FILE, DETAILS = "scaling.json", "scaling_details.json"
@@ -164,7 +164,7 @@ def prepare(run: runs.Run, settings: RunConfig, arm: Arm, folder: Path, options:
         asked = prompts.draw(run.read_jsonl("data/dev.jsonl"), settings.eval_questions, settings.seed)
         own.write_jsonl("data/dev.jsonl", asked[: options.questions or None])
         changes = {"eval_questions": 0, "num_processes": arm.processes}
-    changes |= {"rereadings": 0, "question_weight": 0.0, "verifier_weight": 0.0}  # the first adapter alone is measured
+    changes |= dict.fromkeys(config.WEIGHING, 0)  # the first adapter alone is measured
     runs.save_config(own, settings.with_overrides(changes, "tools.scaling"))
 
 

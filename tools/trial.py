@@ -26,6 +26,7 @@ from helpers import (
     scores,
     spider,
     training,
+    twin,
     verifier,
 )
 from helpers.__main__ import literal
@@ -43,7 +44,7 @@ def trained(run: runs.Run) -> None:
         model, _ = models.load(settings)
         rows = prompts.read_training_rows(run, tokenizer, settings)
         adapter.save(model, tokenizer, settings, run, training.train(model, tokenizer, rows, settings, run))
-    for learn in (channel.learn, verifier.learn):
+    for learn in (twin.learn, channel.learn, verifier.learn):
         learn(run, tokenizer, settings)
 
 

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from helpers import answers, channel, choice, environment, evaluation, execution, prompts, reread, runs, verifier
+from helpers import answers, channel, choice, environment, evaluation, execution, prompts, reread, runs, twin, verifier
 from helpers.config import RunConfig
 from helpers.extra import Answers
 
@@ -40,7 +40,7 @@ class Option(NamedTuple):
     is_right: bool
 
     def total(self, question_weight: float, verifier_weight: float, again: bool) -> float:
-        """What the choice goes by; `again` takes the first model's word from several readings."""
+        """What the choice goes by; `again` takes the first model's word averaged over readings, and with its twin's."""
         return (self.reread if again else self.log) + question_weight * self.channel + verifier_weight * self.verifier
 
 
@@ -65,6 +65,8 @@ def options(run: runs.Run, settings: RunConfig) -> list[list[Option]]:
     if len(found) != len(examples):
         raise runs.OtherConfiguration(f"{run.path.name} answered {len(found):,} questions, not {len(examples):,}: run it again")
     again = answers.weighed_before(run, reread.NAME, settings.rereadings)["answers"] if settings.rereadings else found
+    if settings.twin_weight:
+        again = answers.weighed_before(run, twin.NAME, settings.twin_weight)["answers"]
     stages, said = again, {reread.NAME: [dict(map(tuple, some)) for some in again]}
     for name, weight in ((channel.NAME, settings.question_weight), (verifier.NAME, settings.verifier_weight)):
         if weight:
