@@ -19,8 +19,7 @@ from helpers.names import Names
 ALIASES = tuple(f"t{number}" for number in range(1, 7))
 NAMED = tuple(f"c{number}" for number in range(1, 5))
 LONGEST_TEXT = 80  # letters of a value in quotes
-# Nearly every token may stand in a value. llguidance need not look at those that one of these covers as a whole, which takes it
-# a third of the time.
+# Nearly every token may stand in a value; llguidance need not look at those one by one that one of these covers.
 SLICES = (r"[^'\n]{1,10}", r"[^'\n]{1,30}", r"[^'\n]+")
 # Every gold query of Spider's train and dev is in it. Of a schema's own: COLUMN and TABLE.
 GRAMMAR = rf"""
@@ -131,8 +130,7 @@ class Constraint:
 
         self.checkers = checkers
         self.width = width
-        # The matchers of a database share what they learn of its grammar, behind one lock: on 64 cores, 64 threads that wait for
-        # it took three times as long as one does.
+        # The matchers of a database share what they learn of its grammar, behind one lock: threads would wait for each other.
         self.executor = LLExecutor(num_threads=1)
         self.matchers: dict[tuple[int, ...], Any] = {}  # by the number of a prompt and the tokens written behind it
 
