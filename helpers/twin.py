@@ -1,10 +1,10 @@
 """What a twin of the first adapter thinks of each candidate: trained on the same examples, from another seed.
 
-Two models that learned alike are sure of the same truths, and each has mistakes of its own. Averaged, what only one of them
-believes counts for half.
+Two models that learned alike from different beginnings have mistakes of their own. Their logarithms are averaged, so that what
+either of them thinks impossible falls away.
 
-Source: Lakshminarayanan, Pritzel and Blundell, "Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles",
-NeurIPS 2017.
+Source: Hinton, "Products of Experts", ICANN 1999; of models that differ by their seed alone, averaging their probabilities:
+Lakshminarayanan, Pritzel and Blundell, "Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles", NIPS 2017.
 """
 
 from __future__ import annotations

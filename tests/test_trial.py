@@ -40,6 +40,11 @@ def test_trials_teach_a_verifier_whose_weights_are_tried(tmp_path):
     record = Run(tmp_path / "b").record()
     assert record["evaluation"]["questions"] == 8 and {"train", "twin", "channel", "verifier"} <= set(record)
     assert record["overrides"]["verifier_runs"] == ["a"], "no path of this machine"
+    first, twin = (Run(tmp_path / "b" / part) for part in (".", "twin"))
+    seeds = [one.read_json("checkpoints/made_with.json")["seed"] for one in (first, twin)]
+    assert seeds[1] == seeds[0] + 1
+    weights = [(one / "adapter/adapter_model.safetensors").read_bytes() for one in (first, twin)]
+    assert len(weights[0]) == len(weights[1]) and weights[0] != weights[1]
 
     command("tools.weights", tmp_path / "b")
     tried = json.loads((tmp_path / "b/evaluation/weights.json").read_text(encoding="utf-8"))["tried"]

@@ -1,7 +1,8 @@
 """The weights of the choice among candidates, tried on questions about held-out train databases: python -m tools.weights RUN.
 
-RUN has held_out_databases, and its candidates have been weighed by both further adapters. Every pair of weights is tried on the
-same candidates, with each rule of choice; nothing is generated anew. Writes evaluation/weights.json.
+RUN has held_out_databases, and its candidates have been weighed by the further adapters that it gives weight. Every pair of
+weights is tried on the same candidates, with each rule of choice; nothing is generated anew. `reread` stands for all that is
+averaged with the first model's word: rereadings, and the twin's. Writes evaluation/weights.json.
 """
 
 from __future__ import annotations
