@@ -157,6 +157,7 @@ def once(
     stored = f"evaluation/{name}.json"
     if is_kept(run, name, identity):
         return run.read_json(stored)
+    processes.meet()
     begin = time.perf_counter()
     answers = [[list(one) for one in some] for some in processes.spread(questions, find)]
     kept = {"made_with": identity, **about, "seconds": round(time.perf_counter() - begin, 2), "answers": answers}

@@ -76,6 +76,12 @@ def first_goes_first() -> AbstractContextManager:
     return join().main_process_first() if several() else contextlib.nullcontext()
 
 
+def meet() -> None:
+    """Wait until every process has come this far, so that what is timed from here on is work and no waiting for a late one."""
+    if several():
+        join().wait_for_everyone()
+
+
 def spread(number: int, work: Callable[[list[int]], Sequence[R]]) -> list[R]:
     """What `work` makes of the numbers 0 to number - 1, in order: every process does a share, and all get everything."""
     if not several():
