@@ -9,6 +9,7 @@ import pytest
 
 from helpers import environment, schema
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch here and in what tests start: two workers share the cores
 SPIDER_DIR, PARITY_DIR = os.environ.get("SPIDER_DIR"), os.environ.get("PARITY_DIR")
 
 
@@ -86,11 +87,8 @@ def plain_machine(monkeypatch):
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
     """Preset smoke, its tiny model made anew: no file of an older version stands in for it."""
-    import torch
-
     from helpers import config, model_files
 
-    torch.set_num_threads(1)  # two would fight for the cores with whatever else runs
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COURSE_CACHE", str(tmp_path_factory.mktemp("model_cache")))
         folder = model_files.find(config.TINY).folder

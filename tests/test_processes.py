@@ -8,21 +8,7 @@ import time
 import psutil
 import pytest
 
-from helpers import (
-    answers,
-    channel,
-    checkpoints,
-    config,
-    environment,
-    models,
-    probe,
-    processes,
-    prompts,
-    runs,
-    trainer,
-    training,
-    twin,
-)
+from helpers import answers, channel, checkpoints, config, environment, models, probe, processes, prompts, runs, trainer, training
 from helpers.runs import Run
 
 torch = pytest.importorskip("torch")
@@ -56,20 +42,20 @@ def train(run, settings):
 
 
 def learned(run, settings, sample):
-    """All that 04 and 05 make: the outcomes, the adapter's weights, answers before and after training, and the SQL chosen."""
+    """All that 04 and 05 make: both outcomes, the adapter's weights, answers before and after training, and the SQL chosen."""
     from peft import get_peft_model_state_dict
 
     outcome, model, tokenizer = train(run, settings)
     weights = {name: value.clone() for name, value in get_peft_model_state_dict(model).items()}
     with run.new_folder("adapter") as folder:
         model.save_pretrained(folder)
-    second, third = (part.learn(run, tokenizer, settings) for part in (channel, twin))
+    second = channel.learn(run, tokenizer, settings)
     examples, messages = prompts.read_dev(run, settings)
     model, tokenizer = models.load_trained(settings, run / "adapter")
     answers.attach(model, run, settings)
     about = {"questions": [one.question for one in examples], "views": prompts.views_of(examples, sample, settings)}
     sql = [answers.predict(model, tokenizer, messages, settings, run, **about, base=base)[0] for base in (True, False)]
-    return outcome, second, third, weights, sql
+    return outcome, second, weights, sql
 
 
 def losses(outcome):
@@ -80,20 +66,20 @@ def test_two_processes_learn_and_answer_what_one_does(data, tmp_path, capfd):
     uneven = data[0].read_jsonl("data/train.jsonl")[:21]  # the last step of an epoch is not whole
     made = []
     for number, name in ((1, "one"), (2, "two")):
-        run, settings = copy(data, tmp_path / name, num_processes=number, twin_weight=1.0)
+        run, settings = copy(data, tmp_path / name, num_processes=number)
         run.write_jsonl("data/train.jsonl", uneven)
         made.append(learned(run, settings, data[2]))
     one, two = made
 
-    for alone, together in zip(one[:3], two[:3], strict=True):
+    for alone, together in zip(one[:2], two[:2], strict=True):
         assert losses(together) == pytest.approx(losses(alone), rel=1e-3)
         assert [entry["tokens"] for entry in together.log] == [entry["tokens"] for entry in alone.log]
         assert (together.processes, together.record()["per_device_train_batch_size"]) == (2, 4)
-    for name, weights in one[3].items():
-        assert torch.allclose(two[3][name], weights, atol=1e-5), name
-    assert two[4] == one[4]
-    kept = [run.read_json(f"evaluation/{name}.json")["answers"] for name in ("tuned", "twin", "channel")]
-    assert [len(some) for some in kept] == [settings.eval_questions] * 3
+    for name, weights in one[2].items():
+        assert torch.allclose(two[2][name], weights, atol=1e-5), name
+    assert two[3] == one[3]
+    kept = [run.read_json(f"evaluation/{name}.json")["answers"] for name in ("tuned", "channel")]
+    assert [len(some) for some in kept] == [settings.eval_questions] * 2
     assert "training: 100%" in capfd.readouterr().err, "their progress is shown"
 
 

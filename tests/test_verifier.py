@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from helpers import answers, extra, generation, prompts, reread, runs, spider, twin, verifier, views
+from helpers import answers, config, extra, generation, prompts, reread, runs, spider, twin, verifier, views, worker
 from helpers.config import RunConfig, preset
 from helpers.execution import Result
 from helpers.runs import Run
@@ -246,6 +246,11 @@ def test_each_weigher_has_its_turn_in_order():
     assert names == ["reread", "twin", "channel", "verifier"]
     assert not list(answers.weighers(None, None, [], [], LINKED))
     assert settings.decoding.endswith("rereadings 1, twin_weight 1, question_weight 0.7, verifier_weight 2")
+
+
+def test_every_further_adapter_can_be_learned_by_several_processes():
+    assert set(answers.ADAPTERS) <= set(worker.JOBS)
+    assert [config.stage_of(setting) for setting in answers.ADAPTERS.values()] == ["evaluate"] * len(answers.ADAPTERS)
 
 
 def test_answers_weighed_otherwise_are_not_taken_for_these(tmp_path):
