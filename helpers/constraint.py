@@ -86,11 +86,11 @@ class Checker:
         from llguidance import LLMatcher
 
         self.vocabulary = vocabulary
-        self.grammar = LLMatcher.grammar_from_lark(grammar(names))
-        fault = LLMatcher.validate_grammar(self.grammar, vocabulary)
+        form = LLMatcher.grammar_from_lark(grammar(names))
+        fault = LLMatcher.validate_grammar(form, vocabulary)
         if fault:
             raise ValueError(f"The names of {names.schema.db_id} make no grammar: {fault}")
-        self.beginning = LLMatcher(vocabulary, self.grammar, log_level=0)  # reading the grammar takes longer than copying
+        self.beginning = LLMatcher(vocabulary, form, log_level=0)  # reading the grammar takes longer than copying
 
     def matcher(self) -> Any:
         """What follows one answer from its first token on."""
@@ -126,26 +126,24 @@ class Constraint:
     """
 
     def __init__(self, checkers: Sequence[Checker], width: int) -> None:
-        from llguidance import LLExecutor
-
         self.checkers = checkers
         self.width = width
-        # The matchers of a database share what they learn of its grammar, behind one lock: threads would wait for each other.
-        self.executor = LLExecutor(num_threads=1)
         self.matchers: dict[tuple[int, ...], Any] = {}  # by the number of a prompt and the tokens written behind it
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """Scores of the next token, (rows, vocabulary), for what rows of ids hold so far, (rows, length)."""
         import numpy as np
         import torch
-        from llguidance.numpy import fill_next_token_bitmask_par
+        from llguidance.numpy import fill_next_token_bitmask
 
         rows_each = scores.shape[0] // len(self.checkers)
         answers = [(row // rows_each, *ids) for row, ids in enumerate(input_ids[:, self.width :].tolist())]
         self.follow(answers)
         place = {one: at for at, one in enumerate(self.matchers)}
         bits = np.zeros((len(place), -(-self.checkers[0].vocabulary.vocab_size // 32)), dtype=np.int32)
-        fill_next_token_bitmask_par(self.executor, [(self.matchers[one], at) for one, at in place.items()], bits)
+        # No threads: the matchers of a database share what they learn of its grammar, behind one lock.
+        for one, at in place.items():
+            fill_next_token_bitmask(self.matchers[one], bits, at)
         bits = torch.from_numpy(bits[[place[one] for one in answers]]).to(scores.device)
         allowed = ((bits[:, :, None] >> torch.arange(32, dtype=torch.int32, device=scores.device)) & 1).bool().flatten(1)
         beyond = scores.shape[1] - allowed.shape[1]  # a model may have more places than its tokenizer has tokens, or fewer bits
