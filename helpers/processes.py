@@ -141,18 +141,22 @@ def start(job: str, run: Run, processes: int, *options: str) -> None:
 
 def launcher(processes: int) -> list[str]:
     """The command that starts `helpers.worker` so many times on this machine."""
-    threads = max(1, (os.cpu_count() or 1) // processes)
     options = {
         "num_processes": processes,
         "num_machines": 1,
         "main_process_port": 0,  # any that is free
         "mixed_precision": "no",  # the trainer's own affair
         "dynamo_backend": "no",
-        "num_cpu_threads_per_process": threads,
+        "num_cpu_threads_per_process": threads(processes),
     }
     flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     # --multi_gpu is accelerate's word for several processes of one machine; without a GPU they meet over gloo.
     return [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", *flags, "-m", "helpers.worker"]
+
+
+def threads(processes: int) -> int:
+    """Of torch on the processor, in each process: the cores shared out; one where a GPU does the work, as accelerate has it."""
+    return 1 if environment.gpu() else max(1, (os.cpu_count() or 1) // processes)
 
 
 def shown(running: subprocess.Popen) -> str:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers import answers, config, environment, models, prompts, runs, training
+from helpers import answers, config, environment, models, processes, prompts, runs, training
 from helpers.config import RunConfig
 
 FILE, DETAILS = "scaling.json", "scaling_details.json"
@@ -193,7 +193,7 @@ def start(arm: Arm, folder: Path, devices: Sequence[str]) -> subprocess.Popen:
     own = {
         "COURSE_HEADLESS": "1",
         "PYTHONUNBUFFERED": "1",
-        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2)),  # as many for every process of every arm
+        "OMP_NUM_THREADS": str(processes.threads(2)),  # as many for every process of every arm
         "UNSLOTH_COMPILE_LOCATION": str(folder / "unsloth_compiled"),  # two arms would write the same files
     }
     if devices:
