@@ -50,6 +50,32 @@ def test_unsloth_without_a_gpu_is_refused_with_what_works(plain_machine):
         environment.engine("unsloth")
 
 
+@pytest.mark.parametrize(
+    ("system", "machine", "release", "theirs", "set_to"),
+    [
+        ("linux", "x86_64", "6.8.0-generic", {}, "expandable_segments:True"),
+        ("linux", "x86_64", "6.8.0-generic", {"PYTORCH_ALLOC_CONF": "backend:native"}, "backend:native"),
+        ("linux", "x86_64", "6.8.0-generic", {"PYTORCH_CUDA_ALLOC_CONF": "backend:native"}, None),
+        ("linux", "x86_64", "5.15.167.4-microsoft-standard-WSL2", {}, None),
+        ("linux", "aarch64", "5.15.148-tegra", {}, None),
+        ("win32", "AMD64", "11", {}, None),
+        ("darwin", "arm64", "24.0.0", {}, None),
+    ],
+)
+def test_memory_grows_in_place_where_drivers_can_and_nobody_has_said_otherwise(
+    monkeypatch, system, machine, release, theirs, set_to
+):
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in theirs.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(environment.sys, "platform", system)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(platform, "release", lambda: release)
+    environment.grow_memory_in_place()
+    assert environment.os.environ.get("PYTORCH_ALLOC_CONF") == set_to
+
+
 # Places
 
 
