@@ -19,6 +19,7 @@ from helpers.runs import OUTPUTS, write_text
 RESULTS = ROOT / "results"
 GPU_RUN, CPU_RUN = "h200-llama-1b-seed", "cpu-sample"  # whose times the notebooks show
 LADDER = "h100-smollm2-linked"  # answers to dev, found and chosen by one more means a row
+HELD_OUT = "ledger/twin-6"  # the same for train databases held out from training
 TRIED = (
     *("prompt_style", "prompt_parts", "readable_names", "train_variants", "num_train_epochs", "renamed", "seed", "load_in_4bit"),
     *("precision", "r", "lora_alpha", "lora_dropout", "learning_rate"),
@@ -77,10 +78,20 @@ def scores() -> str:
 
 def ladder() -> str:
     """README: what each means of finding and choosing an answer adds on dev, and what it costs."""
-    dev = json.loads((RESULTS / LADDER / "ladder.json").read_text(encoding="utf-8"))
+    return rungs(LADDER)
+
+
+def ladder_held_out() -> str:
+    """README: the same on train databases held out, with a twin."""
+    return rungs(HELD_OUT)
+
+
+def rungs(folder: str) -> str:
+    """The ladder of a run, a row a rung."""
+    made = json.loads((RESULTS / folder / "ladder.json").read_text(encoding="utf-8"))
     lines = ["| answers | EX (95 %) | on copies too | EM | by the official evaluator: EX, EM | seconds for all |"]
     lines.append("|---|---|---|---|---|---|")
-    for one in dev["rungs"]:
+    for one in made["rungs"]:
         cells = (
             one["rung"],
             f"**{one['ex']:.1f}** {interval(one)}",
@@ -90,7 +101,7 @@ def ladder() -> str:
             f"{one['seconds']:.0f}",
         )
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, f"| (any of the {dev['candidates']} right) | {dev['any_candidate_right']:.1f} | | | | |"])
+    return "\n".join([*lines, f"| (any of the {made['candidates']} right) | {made['any_candidate_right']:.1f} | | | | |"])
 
 
 def wrong() -> str:
@@ -328,6 +339,7 @@ def pages() -> dict[Path, str]:
         ("scaling", scaling),
         ("scaled", scaled),
         ("ladder", ladder),
+        ("ladder-held-out", ladder_held_out),
         ("ledger", ledger),
         ("on-dev", on_dev),
         ("wrong", wrong),
