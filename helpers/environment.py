@@ -40,20 +40,6 @@ class Gpu:
         return self.capability >= (8, 0)
 
 
-def grow_memory_in_place() -> None:
-    """Have torch enlarge what it holds of a GPU's memory rather than ask for another piece.
-
-    The keys and values of an answer grow with every token, so no piece that has become free is large enough for the next.
-    Torch reads the variable when it is imported; Unsloth sets it, too. Windows' drivers, also under WSL, and those of small ARM
-    boards cannot do it.
-
-    Source: PyTorch, "CUDA semantics", on PYTORCH_ALLOC_CONF.
-    """
-    can = sys.platform == "linux" and platform.machine() == "x86_64" and "microsoft" not in platform.release().lower()
-    if can and "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # its older name
-        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
-
-
 @functools.cache
 def gpu() -> Gpu | None:
     """The first CUDA GPU, or None: also where torch is not installed, for the judge needs neither."""

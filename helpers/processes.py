@@ -155,7 +155,7 @@ def launcher(processes: int) -> list[str]:
 
 
 def threads(processes: int) -> int:
-    """Of torch on the processor, in each process: the cores shared out; one where a GPU does the work, as accelerate has it."""
+    """Of torch on the processor, in each process: the cores shared out; one where a GPU does the work."""
     return 1 if environment.gpu() else max(1, (os.cpu_count() or 1) // processes)
 
 

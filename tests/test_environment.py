@@ -1,11 +1,16 @@
 """The machine: what a GPU can really do, whose paths are meant, and where the course finds itself."""
 
+import os
 import platform
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import helpers
 from helpers import environment
 from helpers.environment import Gpu
 
@@ -62,18 +67,22 @@ def test_unsloth_without_a_gpu_is_refused_with_what_works(plain_machine):
         ("darwin", "arm64", "24.0.0", {}, None),
     ],
 )
-def test_memory_grows_in_place_where_drivers_can_and_nobody_has_said_otherwise(
-    monkeypatch, system, machine, release, theirs, set_to
-):
-    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in theirs.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(environment.sys, "platform", system)
-    monkeypatch.setattr(platform, "machine", lambda: machine)
-    monkeypatch.setattr(platform, "release", lambda: release)
-    environment.grow_memory_in_place()
-    assert environment.os.environ.get("PYTORCH_ALLOC_CONF") == set_to
+def test_memory_grows_in_place_where_it_can_and_nobody_has_said_otherwise(monkeypatch, system, machine, release, theirs, set_to):
+    monkeypatch.setattr(os, "environ", {**theirs})
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine=machine, release=release), raising=False)
+    helpers.grow_memory_in_place()
+    assert os.environ.get("PYTORCH_ALLOC_CONF") == set_to
+
+
+def test_the_package_asks_for_that_before_torch_is_imported():
+    code = "import sys, helpers, os; print('torch' in sys.modules, 'PYTORCH_ALLOC_CONF' in os.environ)"
+    clean = {name: value for name, value in os.environ.items() if "ALLOC_CONF" not in name}
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=environment.ROOT, env=clean, capture_output=True, text=True, check=True
+    )
+    asks = sys.platform == "linux" and platform.machine() == "x86_64" and "microsoft" not in platform.release().lower()
+    assert said.stdout.split() == ["False", str(asks)]
 
 
 # Places

@@ -146,6 +146,13 @@ def test_a_step_that_cannot_be_shared_out_is_refused():
         config.preset("smoke").with_overrides({"num_processes": 3}, "this test")
 
 
+@pytest.mark.parametrize(("gpu", "cores", "each"), [(True, 64, 1), (False, 64, 32), (False, 2, 1), (False, 1, 1)])
+def test_the_cores_are_shared_out_unless_a_gpu_does_the_work(monkeypatch, gpu, cores, each):
+    monkeypatch.setattr(processes.environment, "gpu", lambda: gpu or None)
+    monkeypatch.setattr(processes.os, "cpu_count", lambda: cores)
+    assert processes.threads(2) == each
+
+
 def test_more_processes_than_the_machine_has_room_for_are_refused(monkeypatch, plain_machine):
     eight = config.preset("smoke").with_overrides({"per_device_train_batch_size": 8, "num_processes": 8}, "this test")
     with pytest.raises(ValueError, match="num_processes=8, but this machine has 2 processor cores: lower it"):

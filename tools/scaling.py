@@ -294,7 +294,7 @@ def summary(
     """What scaling.json says: the arms without lists of losses and answers, their comparison, and the machine."""
     shown = {name: {key: value for key, value in arms[name].items() if key not in WIDE} for name in NAMES if name in arms}
     asked = {"steps": options.steps, "questions": options.questions, "micro_batch": options.micro_batch}
-    asked |= {"candidates": settings.candidates, "max_new_tokens": settings.max_new_tokens}
+    asked |= {"candidates": settings.candidates, "max_new_tokens": settings.max_new_tokens, "threads": processes.threads(2)}
     return {"what": WHAT, "asked_for": asked, "arms": shown, **compared(arms), "gpus_there": len(devices), **runs.machine()}
 
 
