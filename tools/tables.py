@@ -25,6 +25,7 @@ TRIED = (
     *("precision", "r", "lora_alpha", "lora_dropout", "learning_rate"),
 )
 SCALED = "h100-scaling"  # measured on two GPUs
+SCALINGS = ("in-place", "alone", "calm", "scaling", "earlier")  # its records, the newest first
 QUICKSTART = "00_quickstart.ipynb"
 LINKS = {  # bytes a second one way, by their makers' figures
     "NVLink of an H200": 450e9,
@@ -239,35 +240,33 @@ def scaling() -> str:
 
 
 def scaled() -> str:
-    """README: what a second GPU brought, measured in one call on one machine."""
-    record = json.loads((RESULTS / SCALED / "scaling.json").read_text(encoding="utf-8"))
-    arms, batch = record["arms"], record["arms"]["one"]["effective_batch"]
-    lines = [f"| {record['gpu']} | one | two | times as fast |", "|---|---|---|---|"]
+    """README: what a second GPU brought: each row's two arms measured in one call on one machine."""
+    every = {name: json.loads((RESULTS / SCALED / f"{name}.json").read_text(encoding="utf-8")) for name in SCALINGS}
+    rows, of_losses = [], every["scaling"]
+    batch = of_losses["arms"]["one"]["effective_batch"]
     for text, name, one, two in (
-        (f"training, {batch} examples a step", "same batch", "one", "two"),
         (f"training, {batch} examples a step for each GPU", "as many each", "one", "two, as many each"),
         (
             f"training, {4 * batch} examples a step",
             "four times the batch",
             *(f"{n}, four times the batch" for n in ("one", "two")),
         ),
+        ("1,034 answers", "answers", "answers, one", "answers, two"),
     ):
-        if record["speedup"][name] is None:  # that arm was left out
-            continue
-        cells = (text, *(f"{arms[arm]['pace']:,.0f} tokens/s" for arm in (one, two)), f"**{record['speedup'][name]:.2f}**")
-        lines.append(f"| {' | '.join(cells)} |")
-    one, two = (arms[f"answers, {number}"] for number in ("one", "two"))
-    cells = (f"{one['questions']:,} answers", *(f"{arm['seconds']:.0f} s" for arm in (one, two)))
-    lines.append(f"| {' | '.join(cells)} | **{record['speedup']['answers']:.2f}** |")
+        for record, found in every.items():
+            if found["speedup"][name] is None:  # those arms were left out
+                continue
+            pair = [found["arms"][arm] for arm in (one, two)]
+            speeds = [f"{arm['pace']:,.0f} tokens/s" if "pace" in arm else f"{arm['seconds']:.1f} s" for arm in pair]
+            link = f"[{record}](results/{SCALED}/{record}.json), {found['git_commit'][:7]}"
+            rows.append(f"| {text} | {' | '.join(speeds)} | **{found['speedup'][name]:.2f}** | {link} |")
     between = {
-        "one/two": f"one and two GPUs with {batch} examples a step",
-        "four times the batch": f"one and two GPUs with {4 * batch}",
+        "four times the batch": f"one and two GPUs with {4 * batch} examples a step",
         "one/one again": "two runs on one GPU",
     }
-    apart = [f"{100 * value:.2f} % between {between[name]}" for name, value in record["losses"].items() if value is not None]
-    others = 100 * record["answers"]["share_other_first"]
-    lines += ["", f"Largest difference in loss at one step: {', '.join(apart)}. {others:.0f} % of the answers are others."]
-    return "\n".join(lines)
+    apart = [f"{100 * of_losses['losses'][name]:.2f} % between {text}" for name, text in between.items()]
+    head = [f"| {of_losses['gpu']} | one | two | times as fast | record, commit |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *rows, "", f"Largest difference in loss at one step (scaling): {', '.join(apart)}."])
 
 
 def own_data() -> str:
