@@ -19,10 +19,11 @@ from helpers.runs import OUTPUTS, write_text
 RESULTS = ROOT / "results"
 GPU_RUN, CPU_RUN = "h200-llama-1b-seed", "cpu-sample"  # whose times the notebooks show
 LADDER = "h100-smollm2-linked"  # answers to dev, found and chosen by one more means a row
+TEN = "on-dev/ten-prompts"  # the same of a model trained half as long, by more means
 HELD_OUT = "ledger/twin-6"  # the same for train databases held out from training
 TRIED = (
     *("prompt_style", "prompt_parts", "readable_names", "train_variants", "num_train_epochs", "renamed", "seed", "load_in_4bit"),
-    *("precision", "r", "lora_alpha", "lora_dropout", "learning_rate"),
+    *("engine", "precision", "r", "lora_alpha", "lora_dropout", "learning_rate"),
 )
 SCALED = "h100-scaling"  # measured on two GPUs
 SCALINGS = ("in-place", "alone", "calm", "scaling", "earlier")  # its records, the newest first
@@ -82,6 +83,11 @@ def ladder() -> str:
     return rungs(LADDER)
 
 
+def ladder_ten() -> str:
+    """README: the same for half as long a training, with rereadings and the verifier."""
+    return rungs(TEN)
+
+
 def ladder_held_out() -> str:
     """README: the same on train databases held out, with a twin."""
     return rungs(HELD_OUT)
@@ -103,6 +109,18 @@ def rungs(folder: str) -> str:
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, f"| (any of the {made['candidates']} right) | {made['any_candidate_right']:.1f} | | | | |"])
+
+
+def wordings() -> str:
+    """README: what other words for dev's questions cost."""
+    found = json.loads((RESULTS / LADDER / "wordings.json").read_text(encoding="utf-8"))["rules"]
+    lines = ["| other words | questions | EX as asked | EX reworded | points (95 %) |", "|---|---|---|---|---|"]
+    for rule, one in found.items():
+        less = one["difference"]
+        scores = f"{one['ex_as_they_were']:.1f} | {one['ex_reworded']:.1f}"
+        between = f"{less['difference']:+.1f} ({less['low']:+.1f} to {less['high']:+.1f})"
+        lines.append(f"| {rule} | {one['questions']:,} | {scores} | {between} |")
+    return "\n".join(lines)
 
 
 def wrong() -> str:
@@ -133,13 +151,13 @@ def trials(folder: str) -> str:
     ]
     for file in sorted((RESULTS / folder).glob("*/record.json")):
         record = json.loads(file.read_text(encoding="utf-8"))
-        overrides, name, judged = record["overrides"], file.parent.name, record["evaluation"]
+        overrides, name, judged, train = record["overrides"], file.parent.name, record["evaluation"], record["train"]
         held_out = overrides.get("held_out_databases", 0)
         cells = (
             ", ".join([f"`{record['preset']}`", *(f"{one}={shown(overrides[one])}" for one in TRIED if one in overrides)]),
             judged["decoding"],
             f"group {overrides.get('held_out_part', 0)} of {held_out} databases" if held_out else "",
-            f"{record['train']['steps']:,}",
+            f"{train['steps']:,} of {train['per_device_train_batch_size'] * train['gradient_accumulation_steps']}",
             f"{judged['questions']:,}",
             f"{judged['tuned']['ex']:.1f} {interval(judged['tuned'])}",
             f"{judged['tuned']['em']:.1f}",
@@ -338,7 +356,9 @@ def pages() -> dict[Path, str]:
         ("scaling", scaling),
         ("scaled", scaled),
         ("ladder", ladder),
+        ("ladder-ten", ladder_ten),
         ("ladder-held-out", ladder_held_out),
+        ("wordings", wordings),
         ("ledger", ledger),
         ("on-dev", on_dev),
         ("wrong", wrong),
