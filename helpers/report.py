@@ -218,7 +218,7 @@ def scores_entries(base: Sequence[Verdict], tuned: Sequence[Verdict], differing:
     return {
         "base": summary(base, differing),
         "tuned": summary(tuned, differing),
-        "difference": {name: float(f"{value:.4g}") for name, value in paired.items()},
+        "difference": {name: float(f"{value:.6g}") for name, value in paired.items()},
     }
 
 
