@@ -176,14 +176,21 @@ def micro_batches(settings: config.RunConfig) -> list[int]:
 
 
 def probe_rows(rows: Sequence[Row], settings: config.RunConfig) -> list[Row]:
-    """Rows for the steps of a try: the longest first, then some drawn at random."""
+    """Rows for the steps of a try: the longest first, then steps as the training takes them: drawn at random, or of like length.
+
+    Of like length are those about the quarters of all lengths; a step drawn at random would be padded to a length that grouped
+    ones seldom have, which larger micro-batches suffer from most.
+    """
     packed = 1
     if settings.packing:
         packed = max(1, settings.max_seq_length // round(statistics.fmean(len(row.input_ids) for row in rows)))
     count = settings.share(together(settings)) * packed
     longest = sorted(rows, key=lambda row: -len(row.input_ids))
-    drawn = random.Random(settings.seed).choices(rows, k=TIMED_STEPS * count)
-    return [longest[place % len(longest)] for place in range(count)] + drawn
+    first = [longest[place % len(longest)] for place in range(count)]
+    if settings.train_sampling_strategy != "group_by_length":
+        return first + random.Random(settings.seed).choices(rows, k=TIMED_STEPS * count)
+    middles = [len(longest) * (2 * step + 1) // (2 * TIMED_STEPS) for step in range(TIMED_STEPS)]
+    return first + [longest[(middle - count // 2 + place) % len(longest)] for middle in middles for place in range(count)]
 
 
 def measure(model: Any, tokenizer: Any, dataset: Any, settings: config.RunConfig, run: runs.Run, tried: Shape) -> Try:

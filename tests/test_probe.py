@@ -1,5 +1,7 @@
 """The probe: which shape of step it takes, what it keeps, and that it leaves no trace in the adapter."""
 
+import statistics
+
 import pytest
 
 from helpers import environment, models, probe, prompts, runs, training
@@ -162,6 +164,24 @@ def test_the_first_step_of_a_try_sees_the_longest_examples(automatic, rows):
     longest = sorted((len(row.input_ids) for row in rows), reverse=True)
     assert [len(row.input_ids) for row in chosen[:4]] == longest[:4]
     assert len(chosen) == 4 * (1 + probe.TIMED_STEPS)
+
+
+def test_steps_of_like_length_are_timed_where_the_training_takes_such(automatic, rows):
+    grouped = automatic.with_overrides({"train_sampling_strategy": "group_by_length"}, "this test")
+    lengths = [len(row.input_ids) for row in probe.probe_rows(rows, grouped)]
+    every = sorted((len(row.input_ids) for row in rows), reverse=True)
+    longest, *steps = [lengths[at : at + 4] for at in range(0, len(lengths), 4)]
+    assert longest == every[:4]
+    # neighbours in length, one step of long and one of short examples, together as long as all are on average
+    assert all(step in [every[at : at + 4] for at in range(len(every))] for step in steps)
+    assert min(steps[0]) >= statistics.median(every) >= max(steps[1])
+    mean = statistics.fmean(steps[0] + steps[1])
+    assert mean == pytest.approx(statistics.fmean(every), rel=0.15)
+
+
+def test_fewer_examples_than_a_step_takes_come_again(automatic, rows):
+    grouped = automatic.with_overrides({"train_sampling_strategy": "group_by_length"}, "this test")
+    assert len(probe.probe_rows(rows[:3], grouped)) == 4 * (1 + probe.TIMED_STEPS)
 
 
 def test_the_plan_says_what_the_training_will_cost(automatic, rows, run, timed):
