@@ -230,6 +230,8 @@ def execute(name: str, run: runs.Run, switches: dict[str, Any]) -> bool:
             warnings.simplefilter("ignore")
             papermill.execute_notebook(str(source), str(running), parameters, cwd=str(environment.ROOT), log_output=False)
     except PapermillExecutionError as error:
+        if error.ename == "KeyboardInterrupt":  # Ctrl-C reaches the notebook's process as well, and now and then first
+            raise KeyboardInterrupt from None
         print(f"\n{name} failed in its cell {error.exec_count}:\n{error.ename}: {error.evalue}", file=sys.stderr)
         print(f"The notebook as far as it came: {environment.shown(target)}", file=sys.stderr)
         return False
