@@ -117,9 +117,9 @@ def wordings() -> str:
     lines = ["| other words | questions | EX as asked | EX reworded | points (95 %) |", "|---|---|---|---|---|"]
     for rule, one in found.items():
         less = one["difference"]
-        scores = f"{one['ex_as_they_were']:.1f} | {one['ex_reworded']:.1f}"
+        both = f"{one['ex_as_they_were']:.1f} | {one['ex_reworded']:.1f}"
         between = f"{less['difference']:+.1f} ({less['low']:+.1f} to {less['high']:+.1f})"
-        lines.append(f"| {rule} | {one['questions']:,} | {scores} | {between} |")
+        lines.append(f"| {rule} | {one['questions']:,} | {both} | {between} |")
     return "\n".join(lines)
 
 
@@ -146,7 +146,7 @@ def on_dev() -> str:
 def trials(folder: str) -> str:
     """The records of `tools.trial` in a folder of results/, a row each."""
     lines = [
-        "| settings that differ | answers | held out | steps | questions | EX (95 %) | EM | record |",
+        "| settings that differ | answers | held out | steps x examples | questions | EX (95 %) | EM | record |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for file in sorted((RESULTS / folder).glob("*/record.json")):
@@ -157,7 +157,7 @@ def trials(folder: str) -> str:
             ", ".join([f"`{record['preset']}`", *(f"{one}={shown(overrides[one])}" for one in TRIED if one in overrides)]),
             judged["decoding"],
             f"group {overrides.get('held_out_part', 0)} of {held_out} databases" if held_out else "",
-            f"{train['steps']:,} of {train['per_device_train_batch_size'] * train['gradient_accumulation_steps']}",
+            f"{train['steps']:,} x {train['per_device_train_batch_size'] * train['gradient_accumulation_steps']}",
             f"{judged['questions']:,}",
             f"{judged['tuned']['ex']:.1f} {interval(judged['tuned'])}",
             f"{judged['tuned']['em']:.1f}",
