@@ -10,9 +10,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from helpers import channel, choice, constraint, execution, extra, generation, processes, prompts, reread, twin, verifier
+from helpers import (
+    channel,
+    choice,
+    constraint,
+    ensemble,
+    environment,
+    execution,
+    extra,
+    generation,
+    processes,
+    prompts,
+    reread,
+    twin,
+    verifier,
+)
 from helpers.config import RunConfig
-from helpers.extra import Answers
+from helpers.extra import FOUND, Answers
 from helpers.progress import tqdm
 from helpers.runs import OtherConfiguration, Run
 from helpers.views import View
@@ -64,7 +78,12 @@ def found(
     views: Sequence[View],
     base: bool,
 ) -> tuple[Answers, float]:
-    """The answers to each message, not yet chosen from, and the seconds that they took. As `predict`."""
+    """The answers to each message, not yet chosen from, and the seconds that they took, those of an ensemble's other members
+    included. As `predict`.
+
+    Raises: as `predict`, and as `ensemble.members` and `given`.
+    """
+    others = [] if base else [given(member, questions) for member in ensemble.members(run, settings)]
     name = "base" if base else "tuned"
     prompts_ids = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
     identity = fingerprint(prompts_ids, settings, run, base=base)
@@ -95,7 +114,37 @@ def found(
         identity = hashlib.sha256(f"{identity} {name} {weight} {settings.query_timeout}".encode() + content).hexdigest()
         kept = once(run, name, identity, len(messages), functools.partial(weigh, some), weight=weight)
         some, seconds = kept["answers"], seconds + kept["seconds"]
-    return some, seconds
+    return pooled([some, *(answers for answers, _ in others)]), seconds + sum(its for _, its in others)
+
+
+def given(member: Run, questions: Sequence[str]) -> tuple[Answers, float]:
+    """What a run answered to these questions, weighed as its own settings ask, and the seconds that it took.
+
+    Raises:
+        OtherConfiguration: it was asked others, or its answers were not weighed so.
+    """
+    settings = member.config()
+    asked = [one.question for one in prompts.read_dev(member, settings)[0]]
+    if asked != list(questions):
+        raise OtherConfiguration(
+            f"{environment.shown(member.path)}, named in ensemble_runs, answered {len(asked):,} questions, which are not the "
+            f"{len(questions):,} of this run: give both the same eval_questions and seed, and answer there again"
+        )
+    some = member.read_json(FOUND)
+    seconds = some["seconds"]
+    for name, weight, _ in weighers(None, None, [], [], settings):
+        some = weighed_before(member, name, weight)
+        seconds += some["seconds"]
+    if len(some["answers"]) != len(asked):
+        raise OtherConfiguration(f"{environment.shown(member.path)} has answers to other questions: answer there again")
+    return some["answers"], seconds
+
+
+def pooled(several: Sequence[Answers]) -> Answers:
+    """The answers of one run as they are, those of several as one list a question (`ensemble.pooled`)."""
+    if len(several) == 1:
+        return several[0]
+    return [ensemble.pooled(answers) for answers in zip(*several, strict=True)]
 
 
 def weighers(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from helpers import (
     adapter,
     answers,
+    ensemble,
     environment,
     execution,
     generation,
@@ -28,6 +29,7 @@ from helpers import (
 )
 from helpers.choice import Candidate, choose, tried
 from helpers.config import RunConfig
+from helpers.extra import Answers
 from helpers.schema import Schema
 from helpers.views import View
 
@@ -130,6 +132,7 @@ class Assistant:
     Attributes:
         name: of the run or the model.
         trust: how far to trust it, in a sentence or two.
+        others: the further members of its ensemble, whose candidates are pooled with its own.
     """
 
     model: Any
@@ -137,6 +140,7 @@ class Assistant:
     settings: RunConfig
     name: str
     trust: str
+    others: tuple[Assistant, ...] = ()
 
     def prompt(self, question: str, view: View) -> tuple[list[int], View, tuple[str, ...]]:
         """The tokens that the model reads, the view whose message they are, and what of the schema they leave out.
@@ -180,6 +184,21 @@ class Assistant:
             ValueError: there is no question, or no room for it.
         """
         begin, whole = time.perf_counter(), views.view(database, self.settings)
+        written, view, left_out = self.proposed(whole, question, candidates)
+        if candidates > 1:
+            own = [one.proposed(views.view(database, one.settings), question, candidates)[0] for one in self.others]
+            written = answers.pooled([written, *own])
+        found = tried(database, answers.probable(written[0], view), self.settings.query_timeout)
+        hint = (
+            "" if any(one.result.ok for one in found) else nearest_names([one.result.error or "" for one in found], whole.tables)
+        )
+        return Answer(question=question, candidates=found, left_out=left_out, hint=hint, seconds=time.perf_counter() - begin)
+
+    def proposed(self, whole: View, question: str, candidates: int) -> tuple[Answers, View, tuple[str, ...]]:
+        """This model's own answers to one question, the view that they are in, and what of the schema its prompt leaves out.
+
+        Raises: as `prompt`.
+        """
         ids, view, left_out = self.prompt(question, whole)
         written = generation.search(
             self.model,
@@ -192,11 +211,7 @@ class Assistant:
         )
         if candidates > 1:
             written = answers.weighed(self.model, self.tokenizer, written, [question], [view], self.settings)
-        found = tried(database, answers.probable(written[0], view), self.settings.query_timeout)
-        hint = (
-            "" if any(one.result.ok for one in found) else nearest_names([one.result.error or "" for one in found], whole.tables)
-        )
-        return Answer(question=question, candidates=found, left_out=left_out, hint=hint, seconds=time.perf_counter() - begin)
+        return written, view, left_out
 
     def write(self, database: Path, question: str, *, base: bool = False) -> Iterator[str]:
         """The most probable answer at every step (greedy), as far as it is written, growing.
@@ -233,7 +248,7 @@ def nearest_names(errors: Sequence[str], tables: Schema) -> str:
 
 
 def load(run_dir: str | Path | None = None, model: str | None = None) -> Assistant:
-    """The tuned model of a run folder, or of an exported folder or the Hub.
+    """The tuned model of a run folder, with those of its ensemble, or of an exported folder or the Hub.
 
     It runs on the machine at hand: an adapter that was trained in 4 bits on a GPU answers in 32 bits on a CPU.
 
@@ -241,13 +256,19 @@ def load(run_dir: str | Path | None = None, model: str | None = None) -> Assista
         model: a folder that `export` made, or a name on the Hub, of an adapter or a merged model; in place of a run.
 
     Raises:
-        runs.MissingStep: the run has no adapter yet; it says which command makes one.
+        runs.MissingStep: the run has no adapter yet; it says which command makes one; or as `ensemble.members`.
         model_files.ModelNotFound: no model of that name, or not one that this course made.
         runs.OtherConfiguration: an adapter of another base model.
     """
     if model is not None:
         return from_folder(model_files.find(model, adapters=True).folder, name=model)
     run = trained_run(run_dir)
+    members = ensemble.members(run, run.config())
+    return dataclasses.replace(of_run(run), others=tuple(of_run(member) for member in members))
+
+
+def of_run(run: runs.Run) -> Assistant:
+    """The tuned model of a run with its further adapters, alone."""
     settings = for_this_machine(run.config())
     loaded, tokenizer = models.load_trained(settings, run / "adapter")
     answers.attach(loaded, run, settings)

@@ -159,6 +159,9 @@ class RunConfig:
     verifier_runs: tuple[str, ...] = setting(
         (), "evaluate", "runs with held_out_databases whose judged candidates the third adapter learns from"
     )
+    ensemble_runs: tuple[str, ...] = setting(
+        (), "evaluate", "further runs that have answered: their candidates are pooled with this run's, all counting alike"
+    )
     per_device_eval_batch_size: int = setting(
         0, "evaluate", "questions answered together; 0 takes as many as fit", unit="questions", low=0
     )
@@ -176,6 +179,8 @@ class RunConfig:
         for name in WEIGHING:
             if getattr(self, name) and self.candidates == 1:
                 raise ValueError(f"{name} chooses among candidates: set candidates to 2 or more, or {name} to 0")
+        if self.ensemble_runs and self.candidates == 1:
+            raise ValueError("ensemble_runs pools candidates: set candidates to 2 or more, or name no runs")
         if self.rereadings and (self.prompt_style != "linked" or "order" not in self.prompt_parts):
             raise ValueError("rereadings shakes the order of linked prompts: set prompt_style='linked', or rereadings to 0")
         if self.held_out_part and not self.held_out_databases:
@@ -211,6 +216,8 @@ class RunConfig:
         if self.constrained and self.prompt_style == "linked":
             words.append("names of the schema alone")
         words += [f"{name} {getattr(self, name):g}" for name in WEIGHING if getattr(self, name)]
+        if self.ensemble_runs:
+            words.append(f"{1 + len(self.ensemble_runs)} runs pooled")
         return ", ".join(words)
 
     def steps(self, examples: int) -> int:

@@ -15,6 +15,7 @@ from helpers.trainer import Shape
 from helpers.training import Outcome
 
 Answers = list[list[tuple[str, float]]]  # of each question, (text in the form that the model writes, log probability)
+FOUND = "evaluation/tuned.json"  # the candidates of a run that has answered
 
 
 def learn(
@@ -109,6 +110,11 @@ def scaled(answers: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
     """Answers with their logarithms less that of the sum of all, the best first."""
     if not answers:
         return []
-    most = max(log for _, log in answers)
-    total = most + math.log(sum(math.exp(log - most) for _, log in answers))
+    total = log_sum([log for _, log in answers])
     return sorted(((text, log - total) for text, log in answers), key=lambda one: -one[1])
+
+
+def log_sum(logs: Sequence[float]) -> float:
+    """The logarithm of the sum of numbers that are given by their logarithms."""
+    most = max(logs)
+    return most + math.log(sum(math.exp(log - most) for log in logs))

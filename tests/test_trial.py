@@ -54,3 +54,10 @@ def test_trials_teach_a_verifier_whose_weights_are_tried(tmp_path):
     command("tools.ladder", tmp_path / "b")
     rungs = json.loads((tmp_path / "b/evaluation/ladder.json").read_text(encoding="utf-8"))["rungs"]
     assert len(rungs) == 12 and all(one["questions"] == 8 for one in rungs)
+
+    trial("c", held_out_part=1, learning_rate=1e-3, ensemble_runs=tmp_path / "b")
+    assert Run(tmp_path / "c").record()["evaluation"]["decoding"].endswith("2 runs pooled")
+    command("tools.ladder", tmp_path / "c")
+    rungs = json.loads((tmp_path / "c/evaluation/ladder.json").read_text(encoding="utf-8"))["rungs"]
+    assert [one["rung"] for one in rungs[-2:]] == ["the likeliest that runs, best with rows", "2 runs pooled"]
+    assert rungs[-1]["seconds"] > rungs[-2]["seconds"]

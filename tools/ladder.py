@@ -19,6 +19,7 @@ from typing import Any
 from helpers import (
     answers,
     channel,
+    ensemble,
     environment,
     evaluation,
     generation,
@@ -105,6 +106,10 @@ def steps(run: runs.Run, asked: Questions, messages: Sequence[str]) -> Iterator[
             seconds += kept["seconds"]
             yield title, first(kept["answers"]), seconds
             yield f"{title}, and runs, best with rows", kept["answers"], seconds
+    if members := ensemble.members(run, settings):
+        others = [answers.given(member, asked.questions) for member in members]
+        seconds += sum(its for _, its in others)
+        yield f"{1 + len(members)} runs pooled", answers.pooled([kept["answers"], *(some for some, _ in others)]), seconds
 
 
 def made_with(run: runs.Run, messages: Sequence[str]) -> str:

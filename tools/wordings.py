@@ -1,8 +1,8 @@
 """What other words for the same questions do to the answers: python -m tools.wordings RUN.
 
 Two rules reword the dev questions of a run: columns and tables that gold needs get another name than the schema's (synonyms),
-or a column is not named before its value (left out). The tuned model answers what has changed, in the run's own way; EX before
-and after stand in evaluation/wordings.json. Gold is only used to see which names matter.
+or a column is not named before its value (left out). The tuned model answers what has changed, in the run's own way (an ensemble
+with all its members); EX before and after stand in evaluation/wordings.json. Gold is only used to see which names matter.
 
 Source: Gan et al., "Towards Robustness of Text-to-SQL Models against Synonym Substitution" (Spider-Syn), ACL 2021; Deng et al.,
 "Structure-Grounded Pretraining for Text-to-SQL" (Spider-Realistic), NAACL 2021. Their questions are written by people.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlglot import exp
@@ -20,6 +20,7 @@ from sqlglot import exp
 from helpers import (
     answers,
     augment,
+    ensemble,
     environment,
     evaluation,
     execution,
@@ -30,9 +31,10 @@ from helpers import (
     scores,
     target,
 )
+from helpers.extra import Answers
 from helpers.linking import pieces, words
 from helpers.parsing import parse
-from helpers.spider import Example
+from helpers.spider import DataSet, Example
 from helpers.views import View
 
 FILE = "evaluation/wordings.json"
@@ -123,17 +125,17 @@ def measure(run: runs.Run) -> dict[str, Any]:
     examples, _ = prompts.read_dev(run, settings)
     views = prompts.views_of(examples, dataset, settings)
     before = [row["tuned"]["sql"] for row in run.read_jsonl("evaluation/verdicts.jsonl")]
-    model, tokenizer = models.load_trained(settings, run / "adapter")
-    answers.attach(model, run, settings)
     limits, made = execution.Limits(seconds=settings.query_timeout), {}
-    for name, rule in RULES.items():
-        changed = reworded(examples, views, rule)
+    asked = {name: reworded(examples, views, rule) for name, rule in RULES.items()}
+    some = {name: changed for name, changed in asked.items() if changed}
+    found = [answered(one, examples, dataset, some) for one in (run, *ensemble.members(run, settings))]
+    for name, changed in asked.items():
         if not changed:
             made[name] = {"questions": 0}
             continue
-        seen, questions = [views[place] for place in changed], list(changed.values())
         golds = [(examples[place].query, examples[place].db_id) for place in changed]
-        sql = answered(model, tokenizer, settings, questions, seen, name)
+        pooled = answers.pooled([one[name] for one in found])
+        sql = answers.chosen(pooled, [views[place] for place in changed], settings, progress=name)
         old, new = (
             evaluation.judge_all(golds, some, dataset.databases, dataset.tables, limits=limits, progress=f"judging, {name}")
             for some in ([before[place] for place in changed], sql)
@@ -151,21 +153,34 @@ def measure(run: runs.Run) -> dict[str, Any]:
     return {"rules": made, **runs.machine()}
 
 
-def answered(model: Any, tokenizer: Any, settings: Any, questions: Sequence[str], views: Sequence[View], title: str) -> list[str]:
-    """SQL for questions as the run's settings find it."""
-    messages = [view.message(question) for question, view in zip(questions, views, strict=True)]
-    found = generation.search(
-        model,
-        tokenizer,
-        [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages],
-        count=settings.candidates,
-        max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.per_device_eval_batch_size,
-        checkers=answers.checkers(model, tokenizer, views, settings),
-        progress=title,
-    )
-    found = answers.weighed(model, tokenizer, found, questions, views, settings)
-    return answers.chosen(found, views, settings, progress=title)
+def answered(
+    run: runs.Run, examples: Sequence[Example], dataset: DataSet, asked: Mapping[str, Mapping[int, str]]
+) -> dict[str, Answers]:
+    """What a run answers to the reworded questions of each rule, by its own settings and weighed.
+
+    Args:
+        asked: of each rule, question by place.
+    """
+    settings = models.to_answer(run.config())
+    views = prompts.views_of(examples, dataset, settings)
+    model, tokenizer = models.load_trained(settings, run / "adapter")
+    answers.attach(model, run, settings)
+    made = {}
+    for name, changed in asked.items():
+        seen, questions = [views[place] for place in changed], list(changed.values())
+        messages = [view.message(question) for question, view in zip(questions, seen, strict=True)]
+        found = generation.search(
+            model,
+            tokenizer,
+            [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages],
+            count=settings.candidates,
+            max_new_tokens=settings.max_new_tokens,
+            batch_size=settings.per_device_eval_batch_size,
+            checkers=answers.checkers(model, tokenizer, seen, settings),
+            progress=f"{run.path.name}, {name}",
+        )
+        made[name] = answers.weighed(model, tokenizer, found, questions, seen, settings)
+    return made
 
 
 if __name__ == "__main__":

@@ -1,0 +1,177 @@
+"""Several runs as one: what their pooled candidates are, which runs may be pooled, and that 05 and `ask` pool them."""
+
+import math
+import shutil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import answers, ask, ensemble, generation, prompts, runs
+from helpers.config import RunConfig
+from helpers.runs import Run
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("peft")
+
+from helpers import models  # noqa: E402
+
+found = st.lists(st.tuples(st.sampled_from("abcde"), st.floats(-50, 0)), max_size=6)
+
+
+def by_text(answers):
+    """The probability of each text."""
+    return {text: math.exp(log) for text, log in answers}
+
+
+# The mean
+
+
+@given(st.lists(found, min_size=1, max_size=4))
+def test_a_pooled_probability_is_the_mean_of_the_members_own(several):
+    own = []
+    for some in several:
+        total = sum(math.exp(log) for _, log in some)
+        own.append({text: sum(math.exp(log) for other, log in some if other == text) / total for text, _ in some})
+    pooled = by_text(ensemble.pooled(several))
+    assert set(pooled) == set().union(*own)
+    for text, probability in pooled.items():
+        assert probability == pytest.approx(sum(one.get(text, 0.0) for one in own) / len(own))
+
+
+@given(st.lists(found, min_size=1, max_size=4), st.randoms())
+def test_pooled_answers_are_ordered_and_the_order_of_members_changes_no_probability(several, chance):
+    pooled = ensemble.pooled(several)
+    logs = [log for _, log in pooled]
+    assert logs == sorted(logs, reverse=True)
+    shuffled = chance.sample(several, len(several))
+    assert by_text(ensemble.pooled(shuffled)) == pytest.approx(by_text(pooled))
+
+
+def test_what_two_of_three_find_wins_over_what_one_is_surer_of():
+    surest = [("SELECT 1", math.log(0.7)), ("SELECT 2", math.log(0.3))]
+    others = [[("SELECT 2", math.log(0.6)), ("SELECT 3", math.log(0.4))]] * 2
+    assert ensemble.pooled([surest, *others])[0][0] == "SELECT 2"
+
+
+def test_improbable_answers_are_not_lost():
+    assert [text for text, _ in ensemble.pooled([[("a", 0.0), ("b", -2000.0)], [("a", 0.0)]])] == ["a", "b"]
+
+
+# Which runs
+
+
+@pytest.fixture(scope="module")
+def several(smoke, sample, tmp_path_factory):
+    """Three runs of the tiny model that have answered four questions, the adapter of each moved at random by its seed."""
+    place, made = tmp_path_factory.mktemp("runs"), []
+    changes = {"prompt_style": "linked", "constrained": True, "max_seq_length": 700, "candidates": 3, "eval_questions": 4}
+    for number in range(3):
+        settings = smoke.with_overrides(changes, "this test")
+        run = Run(place / f"run{number}")
+        runs.save_config(run, settings)
+        run.add_to_record(data_sha256=sample.sha256)
+        model, tokenizer = models.load(settings)
+        torch.manual_seed(number)
+        for name, weights in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weights.data, std=0.3)
+        prompts.write_data(run, sample, tokenizer, settings)
+        with run.new_folder("adapter") as folder:
+            model.save_pretrained(folder)
+        answer(run, settings, model, tokenizer, sample)
+        made.append(run)
+    return made
+
+
+def answer(run, settings, model, tokenizer, sample):
+    """As 05 does: the answers to each question, and the seconds."""
+    examples, messages = prompts.read_dev(run, settings)
+    about = {"questions": [one.question for one in examples], "views": prompts.views_of(examples, sample, settings)}
+    return answers.found(model, tokenizer, messages, settings, run, **about, base=False)
+
+
+def pooling(run, *others, **changes):
+    """The run's settings with others named."""
+    return run.config().with_overrides({"ensemble_runs": tuple(str(one.path) for one in others)} | changes, "this test")
+
+
+def test_members_come_in_the_order_that_they_are_named_in(several):
+    first, *others = several
+    assert [one.path for one in ensemble.members(first, pooling(first, *reversed(others)))] == [
+        one.path for one in reversed(others)
+    ]
+    assert ensemble.members(first, first.config()) == []
+
+
+def test_no_run_counts_twice(several, tmp_path):
+    first, second, _ = several
+    (tmp_path / "link").symlink_to(first.path)
+    for others in ([first], [second, second], [Run(tmp_path / "link")]):
+        with pytest.raises(ValueError, match="named in ensemble_runs, is there already"):
+            ensemble.members(first, pooling(first, *others))
+
+
+def test_a_run_without_model_or_answers_is_refused(several, tmp_path):
+    first, second, _ = several
+    with pytest.raises(runs.MissingStep, match="nowhere, named in ensemble_runs, has not answered yet: run the whole course"):
+        ensemble.members(first, pooling(first, Run(tmp_path / "nowhere")))
+    silent = Run(shutil.copytree(second.path, tmp_path / "silent"))
+    (silent / "evaluation/tuned.json").unlink()
+    with pytest.raises(runs.MissingStep, match="silent, named in ensemble_runs, has not answered yet"):
+        ensemble.members(first, pooling(first, silent))
+
+
+@pytest.mark.parametrize("field, value", [("readable_names", False), ("held_out_databases", 2)])
+def test_runs_that_were_asked_otherwise_are_not_pooled(several, field, value):
+    first, second, _ = several
+    with pytest.raises(ValueError, match=f"run1, named in ensemble_runs, has {field}=.*this run {value!r}"):
+        ensemble.members(first, pooling(first, second, **{field: value}))
+
+
+def test_runs_with_answers_to_other_questions_are_not_pooled(several, tmp_path, sample):
+    first, second, _ = several
+    other = Run(shutil.copytree(second.path, tmp_path / "other"))
+    runs.save_config(other, other.config().with_overrides({"eval_questions": 3}, "this test"))
+    tokenizer = models.load(first.config())[1]
+    with pytest.raises(runs.OtherConfiguration, match="answered 3 questions, which are not the 4 of this run"):
+        answer(first, pooling(first, other), None, tokenizer, sample)
+
+
+def test_one_candidate_is_nothing_to_pool():
+    with pytest.raises(ValueError, match="ensemble_runs pools candidates: set candidates to 2 or more"):
+        RunConfig(ensemble_runs=("runs/b",))
+    assert RunConfig(ensemble_runs=("runs/b",), candidates=2).decoding.endswith("2 runs pooled")
+
+
+# Pooled in 05, and in ask
+
+
+def test_what_several_runs_kept_is_pooled_and_not_found_again(several, sample, monkeypatch):
+    model, tokenizer = models.load(several[0].config())
+    monkeypatch.setattr(generation, "search", None)
+    alone = [answer(run, run.config(), model, tokenizer, sample) for run in several]
+    some, seconds = answer(several[0], pooling(*several), model, tokenizer, sample)
+    assert seconds == pytest.approx(sum(its for _, its in alone))
+    assert some == [ensemble.pooled(own) for own in zip(*(own for own, _ in alone), strict=True)]
+    assert any(len(one) > len(own) for one, own in zip(some, alone[0][0], strict=True)), "each found something of its own"
+
+
+def test_an_assistant_asks_every_member(several, concert_db, tmp_path, monkeypatch):
+    first, second, _ = several
+    both = Run(shutil.copytree(first.path, tmp_path / "both"))
+    runs.save_config(both, pooling(both, second))
+    assistant = ask.load(both.path)
+    (other,) = assistant.others
+    assert [list(one.write(concert_db, "Who?")) for one in (assistant, other)] == [
+        list(ask.load(run.path).write(concert_db, "Who?")) for run in (first, second)
+    ]
+    name, age, country = "SELECT name FROM singer", "SELECT age FROM singer", "SELECT country FROM singer"
+    said = {
+        assistant.model: [(name, math.log(0.4)), (country, math.log(0.1))],
+        other.model: [(age, math.log(0.03)), (name, math.log(0.01))],
+    }
+    monkeypatch.setattr(generation, "search", lambda model, *_, **__: [said[model]])
+    pooled = {one.sql: one.probability for one in assistant.ask(concert_db, "Who?").candidates}
+    assert pooled == pytest.approx({name: (0.8 + 0.25) / 2, age: 0.75 / 2, country: 0.2 / 2})
+    assert assistant.ask(concert_db, "Who?", candidates=1).best.sql == name
