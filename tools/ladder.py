@@ -184,8 +184,10 @@ def climb(run: runs.Run) -> dict[str, Any]:
         print(rungs[-1], flush=True)
         if possible is None and any(len(some) > 1 for some in found):
             possible = any_right(found, asked)
-    still = still_wrong(asked, sql, strict)
-    return {"candidates": settings.candidates, "any_candidate_right": possible, "rungs": rungs, "wrong": still, **runs.machine()}
+    made = {"candidates": settings.candidates, "any_candidate_right": possible}
+    if settings.ensemble_runs:
+        made["any_pooled_right"] = any_right(found, asked)
+    return made | {"rungs": rungs, "wrong": still_wrong(asked, sql, strict), **runs.machine()}
 
 
 if __name__ == "__main__":
