@@ -18,12 +18,13 @@ from helpers.runs import OUTPUTS, write_text
 
 RESULTS = ROOT / "results"
 GPU_RUN, CPU_RUN = "h200-llama-1b-seed", "cpu-sample"  # whose times the notebooks show
-LADDER = "h100-smollm2-linked"  # answers to dev, found and chosen by one more means a row
+LADDER = "h100-smollm2-pooled"  # answers to dev, found and chosen by one more means a row
+WORDINGS = "h100-smollm2-linked"  # its first run alone, asked in other words, too
 TEN = "on-dev/ten-prompts"  # the same of a model trained half as long, by more means
 HELD_OUT = "ledger/twin-6"  # the same for train databases held out from training
 TRIED = (
     *("prompt_style", "prompt_parts", "readable_names", "train_variants", "num_train_epochs", "renamed", "seed", "load_in_4bit"),
-    *("engine", "precision", "r", "lora_alpha", "lora_dropout", "learning_rate"),
+    *("engine", "precision", "r", "lora_alpha", "lora_dropout", "learning_rate", "weight_decay"),
 )
 SCALED = "h100-scaling"  # measured on two GPUs
 SCALINGS = ("in-place", "alone", "calm", "scaling", "earlier")  # its records, the newest first
@@ -114,9 +115,20 @@ def rungs(folder: str) -> str:
     return "\n".join(lines)
 
 
+def pooled() -> str:
+    """README: two runs, each by more means a row, and both pooled."""
+    found = json.loads((RESULTS / LADDER / "pooled.json").read_text(encoding="utf-8"))["ex"]
+    members = list(next(iter(found.values())))
+    lines = [f"| EX (by the official evaluator) | {' | '.join(members)} |", f"|---{'|---' * len(members)}|"]
+    for means, scores in found.items():
+        cells = (f"{one['ex']:.1f} ({one['ex_official']:.1f})" for one in scores.values())
+        lines.append(f"| {means} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def wordings() -> str:
     """README: what other words for dev's questions cost."""
-    found = json.loads((RESULTS / LADDER / "wordings.json").read_text(encoding="utf-8"))["rules"]
+    found = json.loads((RESULTS / WORDINGS / "wordings.json").read_text(encoding="utf-8"))["rules"]
     lines = ["| other words | questions | EX as asked | EX reworded | points (95 %) |", "|---|---|---|---|---|"]
     for rule, one in found.items():
         less = one["difference"]
@@ -211,6 +223,8 @@ def speed() -> str:
     for name, record in records().items():
         if not record["gpu"]:
             continue  # an absolute time only where the machine has a name that others can look up
+        if "ensemble_runs" in record["overrides"]:
+            continue  # its training is another row's
         trained = record["train"]
         cells = (
             f"`{record['preset']}`, {record['model_name'].split('/')[-1]}",
@@ -359,6 +373,7 @@ def pages() -> dict[Path, str]:
         ("scaling", scaling),
         ("scaled", scaled),
         ("ladder", ladder),
+        ("pooled", pooled),
         ("ladder-ten", ladder_ten),
         ("ladder-held-out", ladder_held_out),
         ("wordings", wordings),
