@@ -197,10 +197,11 @@ def prepare(options: argparse.Namespace) -> tuple[runs.Run, dict[str, Any]]:
     wanted = wanted.with_overrides(given, "command line")
     models.check_machine(wanted)
     spider.check_source(wanted.data_source)
-    from helpers import ensemble, verifier  # with all that answers need: not for every command
+    from helpers import answers, verifier  # with all that answers need: not for every command
 
     verifier.check(wanted)
-    ensemble.members(run, wanted)
+    if wanted.ensemble_runs:
+        answers.check_members(run, wanted)
     run, _ = runs.start(options.run_dir, options.preset, origin="command line", **given)
     return run, switches
 

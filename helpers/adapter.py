@@ -106,7 +106,7 @@ tags: [text-to-sql, {tag}]
 - Recipe: preset `{settings.preset}`, {trained["steps"]} steps of {settings.effective_batch} examples, learning rate \
 {settings.learning_rate:g}, loss on the SQL alone.
 - Loss: {trained["first_loss"]:.2f} at the first step, {trained["final_loss"]:.2f} over the last ten.
-- {scores_line(record)}
+- {scores_line(record)}{alone(settings, record)}
 - Limits: it can be wrong. A query that runs is not yet one that answers the question; run what it writes read-only. It writes
   SQLite's SQL, for questions in English, {known}.
 
@@ -135,6 +135,13 @@ def scores_line(record: dict[str, Any]) -> str:
         f"Execution accuracy {tuned['ex']:.1f} % (95 %: {tuned['ex_low']:.1f} to {tuned['ex_high']:.1f}), exact set match "
         f"{tuned['em']:.1f} %, on {judged['questions']:,} dev questions of {record['data_name']}, {judged['decoding']}{before}."
     )
+
+
+def alone(settings: RunConfig, record: dict[str, Any]) -> str:
+    """What was there when the model was judged and is not in its folder, as a sentence to follow the scores."""
+    if not settings.helped_by or "evaluation" not in record:
+        return ""
+    return f" That was with {settings.helped_by} to choose among candidates, which are not in this folder."
 
 
 def example_message(settings: RunConfig) -> str:

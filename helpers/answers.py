@@ -19,6 +19,8 @@ from helpers import (
     execution,
     extra,
     generation,
+    model_files,
+    models,
     processes,
     prompts,
     reread,
@@ -26,7 +28,7 @@ from helpers import (
     verifier,
 )
 from helpers.config import RunConfig
-from helpers.extra import FOUND, Answers
+from helpers.extra import Answers
 from helpers.progress import tqdm
 from helpers.runs import OtherConfiguration, Run
 from helpers.views import View
@@ -58,7 +60,7 @@ def predict(
         views: the database that it is about.
         base: as before training, with the adapter switched off: greedy, one candidate, nothing forbidden.
 
-    Raises:
+    Raises: as `ensemble.members` and `given`, and
         processes.ProcessesFailed: one of several processes ended.
     """
     some, seconds = found(model, tokenizer, messages, settings, run, questions=questions, views=views, base=base)
@@ -81,9 +83,9 @@ def found(
     """The answers to each message, not yet chosen from, and the seconds that they took, those of an ensemble's other members
     included. As `predict`.
 
-    Raises: as `predict`, and as `ensemble.members` and `given`.
+    Raises: as `predict`.
     """
-    others = [] if base else [given(member, questions) for member in ensemble.members(run, settings)]
+    others = [given(member, questions) for member in ensemble.members(run, settings)]  # refused before anything slow
     name = "base" if base else "tuned"
     prompts_ids = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
     identity = fingerprint(prompts_ids, settings, run, base=base)
@@ -109,42 +111,85 @@ def found(
         return kept["answers"], kept["seconds"]
     some, seconds = kept["answers"], kept["seconds"]
     for name, weight, weigh in weighers(model, tokenizer, questions, views, settings):
-        adapter = run / name / "adapter/adapter_model.safetensors"
-        content = adapter.read_bytes() if name in ADAPTERS else b""
-        identity = hashlib.sha256(f"{identity} {name} {weight} {settings.query_timeout}".encode() + content).hexdigest()
+        identity = weighed_identity(identity, name, weight, settings, run)
         kept = once(run, name, identity, len(messages), functools.partial(weigh, some), weight=weight)
         some, seconds = kept["answers"], seconds + kept["seconds"]
-    return pooled([some, *(answers for answers, _ in others)]), seconds + sum(its for _, its in others)
+    return pool([some, *(answers for answers, _ in others)]), seconds + sum(its for _, its in others)
+
+
+def check_members(run: Run, settings: RunConfig) -> None:
+    """Refuse, before anything slow, an ensemble whose members' answers cannot be pooled with what this run will answer.
+
+    Raises: as `ensemble.members` and `kept_by`.
+    """
+    for member in ensemble.members(run, settings):
+        kept_by(member)
 
 
 def given(member: Run, questions: Sequence[str]) -> tuple[Answers, float]:
-    """What a run answered to these questions, weighed as its own settings ask, and the seconds that it took.
+    """What another run answered to these questions, and the seconds that it took.
 
-    Raises:
-        OtherConfiguration: it was asked others, or its answers were not weighed so.
+    Raises: as `kept_by`, and
+        OtherConfiguration: it was asked others.
     """
-    settings = member.config()
-    asked = [one.question for one in prompts.read_dev(member, settings)[0]]
+    asked = [one.question for one in prompts.read_dev(member, member.config())[0]]
     if asked != list(questions):
         raise OtherConfiguration(
-            f"{environment.shown(member.path)}, named in ensemble_runs, answered {len(asked):,} questions, which are not the "
-            f"{len(questions):,} of this run: give both the same eval_questions and seed, and answer there again"
+            f"{environment.shown(member.path)}, named in ensemble_runs, was asked {len(asked):,} questions, which are not the "
+            f"{len(questions):,} of this run: its data is another. Train it anew on this run's, or {ensemble.UNSET}"
         )
-    some = member.read_json(FOUND)
-    seconds = some["seconds"]
-    for name, weight, _ in weighers(None, None, [], [], settings):
-        some = weighed_before(member, name, weight)
-        seconds += some["seconds"]
-    if len(some["answers"]) != len(asked):
-        raise OtherConfiguration(f"{environment.shown(member.path)} has answers to other questions: answer there again")
-    return some["answers"], seconds
+    return kept_by(member)
 
 
-def pooled(several: Sequence[Answers]) -> Answers:
+def kept_by(run: Run) -> tuple[Answers, float]:
+    """What a run keeps as its answers, weighed as its settings ask, and the seconds that they took.
+
+    Raises:
+        OtherConfiguration: it has not answered yet, or with other settings, prompts or adapters than it has now.
+    """
+    settings = run.config()
+    tokenizer = models.load_tokenizer(model_files.find(settings.model_name))
+    _, messages = prompts.read_dev(run, settings)
+    ids = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
+    made = [("tuned", fingerprint(ids, settings, run, base=False))]
+    for name, weight in weights(settings):
+        made.append((name, weighed_identity(made[-1][1], name, weight, settings, run)))
+    for name, identity in made:
+        if not is_kept(run, name, identity):
+            raise OtherConfiguration(
+                f"{environment.shown(run.path)} has no answers by its settings and adapters as they are now "
+                f"(evaluation/{name}.json): run 05 Evaluate there first"
+            )
+    kept = [run.read_json(f"evaluation/{name}.json") for name, _ in made]
+    return kept[-1]["answers"], sum(one["seconds"] for one in kept)
+
+
+def pool(several: Sequence[Answers]) -> Answers:
     """The answers of one run as they are, those of several as one list a question (`ensemble.pooled`)."""
     if len(several) == 1:
         return several[0]
     return [ensemble.pooled(answers) for answers in zip(*several, strict=True)]
+
+
+def weights(settings: RunConfig) -> list[tuple[str, float]]:
+    """Name and weight of what has a word in the choice, in its order."""
+    every = (
+        (reread.NAME, settings.rereadings),
+        (twin.NAME, settings.twin_weight),
+        (channel.NAME, settings.question_weight),
+        (verifier.NAME, settings.verifier_weight),
+    )
+    return [(name, weight) for name, weight in every if weight]
+
+
+def weighed_identity(before: str, name: str, weight: float, settings: RunConfig, run: Run) -> str:
+    """A checksum of all that decides the word of a weigher: the answers that it weighs, its weight, its adapter's bytes.
+
+    Args:
+        before: the checksum of those answers.
+    """
+    content = (run / name / "adapter/adapter_model.safetensors").read_bytes() if name in ADAPTERS else b""
+    return hashlib.sha256(f"{before} {name} {weight} {settings.query_timeout}".encode() + content).hexdigest()
 
 
 def weighers(
@@ -162,14 +207,14 @@ def weighers(
 
         return some_weighed
 
-    if settings.rereadings:
-        yield reread.NAME, settings.rereadings, by(reread.weigh, "candidates read again", questions, views)
-    if settings.twin_weight:
-        yield twin.NAME, settings.twin_weight, by(twin.weigh, "the twin's opinion", questions, views)
-    if settings.question_weight:
-        yield channel.NAME, settings.question_weight, by(channel.weigh, "questions from candidates", questions)
-    if settings.verifier_weight:
-        yield verifier.NAME, settings.verifier_weight, by(verifier.weigh, "candidates verified", questions, views)
+    weigh = {
+        reread.NAME: by(reread.weigh, "candidates read again", questions, views),
+        twin.NAME: by(twin.weigh, "the twin's opinion", questions, views),
+        channel.NAME: by(channel.weigh, "questions from candidates", questions),
+        verifier.NAME: by(verifier.weigh, "candidates verified", questions, views),
+    }
+    for name, weight in weights(settings):
+        yield name, weight, weigh[name]
 
 
 def attach(model: Any, run: Run, settings: RunConfig) -> None:
@@ -280,7 +325,7 @@ def fingerprint(prompts_ids: Sequence[list[int]], settings: RunConfig, run: Run,
         settings.model_name,
         settings.load_in_4bit,
         settings.precision,
-        settings.engine,
+        models.to_answer(settings).engine,
         settings.max_new_tokens,
         *(() if base else (settings.constrained, settings.candidates)),
         prompts_ids,

@@ -130,7 +130,7 @@ class Assistant:
     """A model that answers questions, ready.
 
     Attributes:
-        name: of the run or the model.
+        name: of the run or the model; of an ensemble, its first run's.
         trust: how far to trust it, in a sentence or two.
         others: the further members of its ensemble, whose candidates are pooled with its own.
     """
@@ -187,7 +187,7 @@ class Assistant:
         written, view, left_out = self.proposed(whole, question, candidates)
         if candidates > 1:
             own = [one.proposed(views.view(database, one.settings), question, candidates)[0] for one in self.others]
-            written = answers.pooled([written, *own])
+            written = answers.pool([written, *own])
         found = tried(database, answers.probable(written[0], view), self.settings.query_timeout)
         hint = (
             "" if any(one.result.ok for one in found) else nearest_names([one.result.error or "" for one in found], whole.tables)
@@ -268,7 +268,13 @@ def load(run_dir: str | Path | None = None, model: str | None = None) -> Assista
 
 
 def of_run(run: runs.Run) -> Assistant:
-    """The tuned model of a run with its further adapters, alone."""
+    """The tuned model of a run with its further adapters, without the other members of an ensemble.
+
+    Raises:
+        runs.MissingStep: it lacks one of these adapters.
+        model_files.ModelNotFound: its base model cannot be had.
+        runs.OtherConfiguration: an adapter of another base model.
+    """
     settings = for_this_machine(run.config())
     loaded, tokenizer = models.load_trained(settings, run / "adapter")
     answers.attach(loaded, run, settings)
@@ -305,7 +311,7 @@ def from_folder(folder: Path, name: str) -> Assistant:
         loaded, tokenizer = models.load_trained(settings, folder)
     else:
         loaded, tokenizer = models.load(settings.with_overrides({"model_name": str(folder)}, "this folder"))
-    return Assistant(model=loaded, tokenizer=tokenizer, settings=settings, name=name, trust=trust(kept))
+    return Assistant(model=loaded, tokenizer=tokenizer, settings=settings, name=name, trust=trust(kept, settings.helped_by))
 
 
 def for_this_machine(settings: RunConfig) -> RunConfig:
@@ -319,8 +325,12 @@ def for_this_machine(settings: RunConfig) -> RunConfig:
     return settings.with_overrides(needless, "this machine")
 
 
-def trust(record: Mapping[str, Any]) -> str:
-    """How often a model was right when it was judged, as a sentence."""
+def trust(record: Mapping[str, Any], missing: str = "") -> str:
+    """How often a model was right when it was judged, as a sentence.
+
+    Args:
+        missing: what helped it then and is not there now.
+    """
     tuned = record.get("evaluation", {}).get("tuned")
     measured = (
         f"Judged on {tuned['questions']:,} questions of {record['data_name']}, it was right in {tuned['ex']:.0f} of 100 "
@@ -328,4 +338,6 @@ def trust(record: Mapping[str, Any]) -> str:
         if tuned
         else "How often it is right has not been measured."
     )
+    if tuned and missing:
+        measured += f" It had {missing} then, which this folder lacks: how often it is right alone is not measured."
     return f"{measured} A query that runs can still answer another question: read it before you rely on it."

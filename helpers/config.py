@@ -180,7 +180,7 @@ class RunConfig:
             if getattr(self, name) and self.candidates == 1:
                 raise ValueError(f"{name} chooses among candidates: set candidates to 2 or more, or {name} to 0")
         if self.ensemble_runs and self.candidates == 1:
-            raise ValueError("ensemble_runs pools candidates: set candidates to 2 or more, or name no runs")
+            raise ValueError("ensemble_runs pools candidates: set candidates to 2 or more, or ensemble_runs to ''")
         if self.rereadings and (self.prompt_style != "linked" or "order" not in self.prompt_parts):
             raise ValueError("rereadings shakes the order of linked prompts: set prompt_style='linked', or rereadings to 0")
         if self.held_out_part and not self.held_out_databases:
@@ -219,6 +219,13 @@ class RunConfig:
         if self.ensemble_runs:
             words.append(f"{1 + len(self.ensemble_runs)} runs pooled")
         return ", ".join(words)
+
+    @property
+    def helped_by(self) -> str:
+        """What helps the first adapter to choose, in words: further adapters, and further runs; '' where nothing does."""
+        words = ["further adapters"] * any((self.twin_weight, self.question_weight, self.verifier_weight))
+        words += ["further runs"] * bool(self.ensemble_runs)
+        return " and ".join(words)
 
     def steps(self, examples: int) -> int:
         """Optimiser steps of the whole training, given how many examples there are."""

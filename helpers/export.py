@@ -237,7 +237,7 @@ def check(run: runs.Run, kind: str, target: Path, *, questions: int = QUESTIONS)
         before = [row["tuned"]["sql"] for row in rows]
     else:
         print("05 Evaluate has kept no greedy answers of this run: its adapter answers first")
-        before = answers(ask.load(run.path), asked)
+        before = answers(ask.of_run(run), asked)
     if kind in ("gguf", "ollama"):
         runtime, sql = gguf_answers(run, target / GGUF, asked)
     else:

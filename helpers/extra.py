@@ -15,7 +15,6 @@ from helpers.trainer import Shape
 from helpers.training import Outcome
 
 Answers = list[list[tuple[str, float]]]  # of each question, (text in the form that the model writes, log probability)
-FOUND = "evaluation/tuned.json"  # the candidates of a run that has answered
 
 
 def learn(

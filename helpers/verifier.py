@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from helpers import environment, evaluation, execution, extra, processes, prompts, runs, schema
 from helpers.config import RunConfig
-from helpers.extra import FOUND, Answers
+from helpers.extra import Answers
 from helpers.progress import tqdm
 from helpers.prompts import Row
 from helpers.trainer import Shape
@@ -24,6 +24,7 @@ from helpers.views import INSTRUCTION, View
 
 NAME = "verifier"  # of the adapter, and of its folder in a run
 LENGTH = {"num_train_epochs": 2.0, "max_steps": 0}  # of its training
+FOUND = "evaluation/tuned.json"  # in the runs that it learns from
 CANDIDATES, SOURCES = f"{NAME}/candidates.jsonl", f"{NAME}/sources.json"  # in its own
 PROMPT = ("data_source", "prompt_style", "prompt_parts", "readable_names")  # what both have in common
 TASK = "Does the query answer the question? Write yes or no."

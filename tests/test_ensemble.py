@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import answers, ask, ensemble, generation, prompts, runs
+from helpers import adapter, answers, ask, ensemble, generation, prompts, runs
+from helpers.__main__ import REFUSED, main
 from helpers.config import RunConfig
 from helpers.runs import Run
 
@@ -63,11 +64,12 @@ def test_improbable_answers_are_not_lost():
 
 @pytest.fixture(scope="module")
 def several(smoke, sample, tmp_path_factory):
-    """Three runs of the tiny model that have answered four questions, the adapter of each moved at random by its seed."""
+    """Three runs of the tiny model that have answered four questions, the adapter of each moved at random in its own way, the
+    second with its candidates read again."""
     place, made = tmp_path_factory.mktemp("runs"), []
     changes = {"prompt_style": "linked", "constrained": True, "max_seq_length": 700, "candidates": 3, "eval_questions": 4}
     for number in range(3):
-        settings = smoke.with_overrides(changes, "this test")
+        settings = smoke.with_overrides(changes | {"rereadings": number % 2}, "this test")
         run = Run(place / f"run{number}")
         runs.save_config(run, settings)
         run.add_to_record(data_sha256=sample.sha256)
@@ -84,11 +86,11 @@ def several(smoke, sample, tmp_path_factory):
     return made
 
 
-def answer(run, settings, model, tokenizer, sample):
+def answer(run, settings, model, tokenizer, sample, *, base=False):
     """As 05 does: the answers to each question, and the seconds."""
     examples, messages = prompts.read_dev(run, settings)
     about = {"questions": [one.question for one in examples], "views": prompts.views_of(examples, sample, settings)}
-    return answers.found(model, tokenizer, messages, settings, run, **about, base=False)
+    return answers.found(model, tokenizer, messages, settings, run, **about, base=base)
 
 
 def pooling(run, *others, **changes):
@@ -108,34 +110,100 @@ def test_no_run_counts_twice(several, tmp_path):
     first, second, _ = several
     (tmp_path / "link").symlink_to(first.path)
     for others in ([first], [second, second], [Run(tmp_path / "link")]):
-        with pytest.raises(ValueError, match="named in ensemble_runs, is there already"):
+        with pytest.raises(ValueError, match="named in ensemble_runs, is this run itself or named twice"):
             ensemble.members(first, pooling(first, *others))
 
 
-def test_a_run_without_model_or_answers_is_refused(several, tmp_path):
+def changed(run, folder, **changes):
+    """A copy of a run, with other settings."""
+    copy = Run(shutil.copytree(run.path, folder))
+    runs.save_config(copy, copy.config().with_overrides(changes, "this test"))
+    return copy
+
+
+def test_a_run_that_is_not_there_is_refused_and_those_that_are_named(several):
+    first = several[0]
+    with pytest.raises(runs.MissingStep, match=r"nowhere, named in ensemble_runs, is no run .*there are: .*run0.*run2.*or set"):
+        ensemble.members(first, pooling(first, Run(first.path.parent / "nowhere")))
+
+
+VALUES = {
+    "data_source": "spider",
+    "held_out_databases": 2,
+    "held_out_part": 0,
+    "eval_questions": 0,
+    "prompt_style": "schema",
+    "readable_names": False,
+    "seed": 7,
+}
+
+
+@pytest.mark.parametrize("field", [name for name in (*ensemble.SAME, "seed") if name != "held_out_part"])
+def test_runs_that_were_asked_otherwise_are_not_pooled(several, field):
     first, second, _ = several
-    with pytest.raises(runs.MissingStep, match="nowhere, named in ensemble_runs, has not answered yet: run the whole course"):
-        ensemble.members(first, pooling(first, Run(tmp_path / "nowhere")))
-    silent = Run(shutil.copytree(second.path, tmp_path / "silent"))
+    with pytest.raises(ValueError, match=f"run1, named in ensemble_runs, has {field}=.*this run {VALUES[field]!r}: pooled are"):
+        ensemble.members(first, pooling(first, second, **{field: VALUES[field]}))
+
+
+def test_seeds_may_differ_where_all_questions_are_asked(several, tmp_path):
+    everything = changed(several[1], tmp_path / "all", eval_questions=0)
+    settings = pooling(several[0], everything, eval_questions=0, seed=7)
+    assert len(ensemble.members(several[0], settings)) == 1
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"candidates": 1, "rereadings": 0}, "copy, named in ensemble_runs, answers greedily: run 05 Evaluate there"),
+        ({"ensemble_runs": ("runs/c",)}, "copy, named in ensemble_runs, is an ensemble itself: name its members here"),
+    ],
+)
+def test_members_that_would_not_count_alike_are_refused(several, tmp_path, changes, says):
+    copy = changed(several[1], tmp_path / "copy", **changes)
+    with pytest.raises(ValueError, match=says):
+        ensemble.members(several[0], pooling(several[0], copy))
+
+
+def test_answers_by_what_a_run_no_longer_is_are_not_pooled(several, tmp_path):
+    def refused(member, file):
+        with pytest.raises(runs.OtherConfiguration, match=f"as they are now .evaluation/{file}.json.: run 05 Evaluate there"):
+            answers.check_members(several[0], pooling(several[0], member))
+
+    answers.check_members(several[0], pooling(several[0], several[1]))
+    refused(changed(several[1], tmp_path / "longer", max_new_tokens=7), "tuned")
+    refused(changed(several[1], tmp_path / "weighed", rereadings=2), "reread")
+    silent = changed(several[1], tmp_path / "silent")
     (silent / "evaluation/tuned.json").unlink()
-    with pytest.raises(runs.MissingStep, match="silent, named in ensemble_runs, has not answered yet"):
-        ensemble.members(first, pooling(first, silent))
+    refused(silent, "tuned")
+    trained_anew = changed(several[1], tmp_path / "anew")
+    shutil.copy(several[2] / "adapter/adapter_model.safetensors", trained_anew / "adapter")
+    refused(trained_anew, "tuned")
 
 
-@pytest.mark.parametrize("field, value", [("readable_names", False), ("held_out_databases", 2)])
-def test_runs_that_were_asked_otherwise_are_not_pooled(several, field, value):
+def test_runs_of_other_data_are_not_pooled(several, tmp_path, sample):
     first, second, _ = several
-    with pytest.raises(ValueError, match=f"run1, named in ensemble_runs, has {field}=.*this run {value!r}"):
-        ensemble.members(first, pooling(first, second, **{field: value}))
+    other = changed(second, tmp_path / "other")
+    lines = other.read_jsonl("data/dev.jsonl")
+    other.write_jsonl("data/dev.jsonl", [one | {"question": f"{one['question']}?"} for one in lines])
+    model, tokenizer = models.load(first.config())
+    for base in (True, False):
+        with pytest.raises(runs.OtherConfiguration, match="was asked 4 questions, which are not the 4 of this run"):
+            answer(first, pooling(first, other), model, tokenizer, sample, base=base)
 
 
-def test_runs_with_answers_to_other_questions_are_not_pooled(several, tmp_path, sample):
-    first, second, _ = several
-    other = Run(shutil.copytree(second.path, tmp_path / "other"))
-    runs.save_config(other, other.config().with_overrides({"eval_questions": 3}, "this test"))
-    tokenizer = models.load(first.config())[1]
-    with pytest.raises(runs.OtherConfiguration, match="answered 3 questions, which are not the 4 of this run"):
-        answer(first, pooling(first, other), None, tokenizer, sample)
+def test_a_command_refuses_before_it_writes_anything(several, tmp_path, capsys):
+    names = ["-p", "ensemble_runs", str(tmp_path / "nowhere"), "-p", "candidates", "2"]
+    assert main(["run", "--preset", "smoke", "--run-dir", str(tmp_path / "new"), *names]) == REFUSED
+    assert "nowhere, named in ensemble_runs, is no run with a tuned model" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_ensemble_is_given_up_by_an_empty_name(several, tmp_path):
+    run = changed(several[0], tmp_path / "mine", ensemble_runs=(str(several[1].path),))
+    kept = runs.open_run(run.path, None, stage="evaluate", needs="train", ensemble_runs=None)[1]
+    assert kept.ensemble_runs == (str(several[1].path),)
+    assert runs.open_run(run.path, None, stage="evaluate", needs="train", ensemble_runs="")[1].ensemble_runs == ()
+    assert run.config().ensemble_runs == ()
 
 
 def test_one_candidate_is_nothing_to_pool():
@@ -151,6 +219,7 @@ def test_what_several_runs_kept_is_pooled_and_not_found_again(several, sample, m
     model, tokenizer = models.load(several[0].config())
     monkeypatch.setattr(generation, "search", None)
     alone = [answer(run, run.config(), model, tokenizer, sample) for run in several]
+    assert alone[1][0] == several[1].read_json("evaluation/reread.json")["answers"]
     some, seconds = answer(several[0], pooling(*several), model, tokenizer, sample)
     assert seconds == pytest.approx(sum(its for _, its in alone))
     assert some == [ensemble.pooled(own) for own in zip(*(own for own, _ in alone), strict=True)]
@@ -158,7 +227,7 @@ def test_what_several_runs_kept_is_pooled_and_not_found_again(several, sample, m
 
 
 def test_an_assistant_asks_every_member(several, concert_db, tmp_path, monkeypatch):
-    first, second, _ = several
+    first, _, second = several
     both = Run(shutil.copytree(first.path, tmp_path / "both"))
     runs.save_config(both, pooling(both, second))
     assistant = ask.load(both.path)
@@ -175,3 +244,14 @@ def test_an_assistant_asks_every_member(several, concert_db, tmp_path, monkeypat
     pooled = {one.sql: one.probability for one in assistant.ask(concert_db, "Who?").candidates}
     assert pooled == pytest.approx({name: (0.8 + 0.25) / 2, age: 0.75 / 2, country: 0.2 / 2})
     assert assistant.ask(concert_db, "Who?", candidates=1).best.sql == name
+
+
+def test_a_member_alone_does_not_claim_what_all_reached_together(several):
+    settings = pooling(several[0], several[1])
+    record = several[0].record() | {"train": {"steps": 1, "first_loss": 1.0, "final_loss": 0.5}, "data_name": "Spider"}
+    tuned = {"questions": 4, "ex": 80.0, "ex_low": 70.0, "ex_high": 90.0, "em": 50.0}
+    record["evaluation"] = {"questions": 4, "decoding": settings.decoding, "tuned": tuned}
+    assert "It had further runs then, which this folder lacks" in ask.trust(record, settings.helped_by)
+    assert "lacks" not in ask.trust(record, several[0].config().helped_by)
+    assert "That was with further runs to choose among candidates" in adapter.model_card(settings, record)
+    assert "That was with" not in adapter.model_card(several[0].config(), record)

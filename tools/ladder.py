@@ -38,6 +38,12 @@ from helpers.extra import Answers
 from helpers.views import View
 
 FILE = "evaluation/ladder.json"
+TITLES = {
+    reread.NAME: "the likeliest, read again in other orders",
+    twin.NAME: "the likeliest, a twin of another seed heard, too",
+    channel.NAME: "the one that explains the question best",
+    verifier.NAME: "and that the verifier believes most",
+}
 GREEDY = "evaluation/greedy.json"  # answers without candidates, by the names of their rungs
 
 
@@ -91,25 +97,19 @@ def steps(run: runs.Run, asked: Questions, messages: Sequence[str]) -> Iterator[
         yield name, kept["answers"], kept["seconds"]
     if settings.candidates == 1:
         return
+    others = [answers.given(member, asked.questions) for member in ensemble.members(run, settings)]
     kept = run.read_json("evaluation/tuned.json")
     seconds = kept["seconds"]
     yield f"{settings.candidates} beams, the first of them", first(kept["answers"]), seconds
     yield "the likeliest that runs, best with rows", kept["answers"], seconds
-    for name, weight, title in (
-        (reread.NAME, settings.rereadings, "the likeliest, read again in other orders"),
-        (twin.NAME, settings.twin_weight, "the likeliest, a twin of another seed heard, too"),
-        (channel.NAME, settings.question_weight, "the one that explains the question best"),
-        (verifier.NAME, settings.verifier_weight, "and that the verifier believes most"),
-    ):
-        if weight:
-            kept = answers.weighed_before(run, name, weight)
-            seconds += kept["seconds"]
-            yield title, first(kept["answers"]), seconds
-            yield f"{title}, and runs, best with rows", kept["answers"], seconds
-    if members := ensemble.members(run, settings):
-        others = [answers.given(member, asked.questions) for member in members]
+    for name, weight in answers.weights(settings):
+        kept = answers.weighed_before(run, name, weight)
+        seconds += kept["seconds"]
+        yield TITLES[name], first(kept["answers"]), seconds
+        yield f"{TITLES[name]}, and runs, best with rows", kept["answers"], seconds
+    if others:
         seconds += sum(its for _, its in others)
-        yield f"{1 + len(members)} runs pooled", answers.pooled([kept["answers"], *(some for some, _ in others)]), seconds
+        yield f"{1 + len(others)} runs pooled", answers.pool([kept["answers"], *(some for some, _ in others)]), seconds
 
 
 def made_with(run: runs.Run, messages: Sequence[str]) -> str:

@@ -16,7 +16,6 @@ from helpers import (
     adapter,
     answers,
     channel,
-    ensemble,
     environment,
     evaluation,
     execution,
@@ -37,7 +36,7 @@ def trained(run: runs.Run) -> None:
     """Make the data and train what the run lacks: the adapter, and the further ones that its settings give weight."""
     settings = run.config()
     verifier.check(settings)
-    ensemble.members(run, settings)
+    answers.check_members(run, settings)
     models.start_engine(settings)
     tokenizer = models.load_tokenizer(model_files.find(settings.model_name))
     if not run.has("data"):

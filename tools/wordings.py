@@ -127,14 +127,14 @@ def measure(run: runs.Run) -> dict[str, Any]:
     before = [row["tuned"]["sql"] for row in run.read_jsonl("evaluation/verdicts.jsonl")]
     limits, made = execution.Limits(seconds=settings.query_timeout), {}
     asked = {name: reworded(examples, views, rule) for name, rule in RULES.items()}
-    some = {name: changed for name, changed in asked.items() if changed}
-    found = [answered(one, examples, dataset, some) for one in (run, *ensemble.members(run, settings))]
+    to_answer = {name: changed for name, changed in asked.items() if changed}
+    found = [answered(one, examples, dataset, to_answer) for one in (run, *ensemble.members(run, settings))]
     for name, changed in asked.items():
         if not changed:
             made[name] = {"questions": 0}
             continue
         golds = [(examples[place].query, examples[place].db_id) for place in changed]
-        pooled = answers.pooled([one[name] for one in found])
+        pooled = answers.pool([one[name] for one in found])
         sql = answers.chosen(pooled, [views[place] for place in changed], settings, progress=name)
         old, new = (
             evaluation.judge_all(golds, some, dataset.databases, dataset.tables, limits=limits, progress=f"judging, {name}")
