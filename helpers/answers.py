@@ -85,7 +85,7 @@ def found(
 
     Raises: as `predict`.
     """
-    others = [given(member, questions) for member in ensemble.members(run, settings)]  # refused before anything slow
+    others = [] if base else [given(member, questions) for member in ensemble.members(run, settings)]
     name = "base" if base else "tuned"
     prompts_ids = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
     identity = fingerprint(prompts_ids, settings, run, base=base)
@@ -120,10 +120,13 @@ def found(
 def check_members(run: Run, settings: RunConfig) -> None:
     """Refuse, before anything slow, an ensemble whose members' answers cannot be pooled with what this run will answer.
 
-    Raises: as `ensemble.members` and `kept_by`.
+    Raises: as `ensemble.members` and `given`.
     """
     for member in ensemble.members(run, settings):
-        kept_by(member)
+        if run.has("data"):
+            given(member, questions_of(run, settings))
+        else:  # it will be asked what its settings say
+            kept_by(member)
 
 
 def given(member: Run, questions: Sequence[str]) -> tuple[Answers, float]:
@@ -132,7 +135,7 @@ def given(member: Run, questions: Sequence[str]) -> tuple[Answers, float]:
     Raises: as `kept_by`, and
         OtherConfiguration: it was asked others.
     """
-    asked = [one.question for one in prompts.read_dev(member, member.config())[0]]
+    asked = questions_of(member, member.config())
     if asked != list(questions):
         raise OtherConfiguration(
             f"{environment.shown(member.path)}, named in ensemble_runs, was asked {len(asked):,} questions, which are not the "
@@ -141,27 +144,37 @@ def given(member: Run, questions: Sequence[str]) -> tuple[Answers, float]:
     return kept_by(member)
 
 
+def questions_of(run: Run, settings: RunConfig) -> list[str]:
+    """What a run is asked by these settings."""
+    return [one.question for one in prompts.read_dev(run, settings)[0]]
+
+
 def kept_by(run: Run) -> tuple[Answers, float]:
     """What a run keeps as its answers, weighed as its settings ask, and the seconds that they took.
 
     Raises:
         OtherConfiguration: it has not answered yet, or with other settings, prompts or adapters than it has now.
+        MissingStep: it lacks an adapter that its settings give weight.
+        model_files.ModelNotFound: the base model, whose tokenizer tells, cannot be had.
     """
     settings = run.config()
     tokenizer = models.load_tokenizer(model_files.find(settings.model_name))
     _, messages = prompts.read_dev(run, settings)
     ids = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
-    made = [("tuned", fingerprint(ids, settings, run, base=False))]
-    for name, weight in weights(settings):
-        made.append((name, weighed_identity(made[-1][1], name, weight, settings, run)))
-    for name, identity in made:
+    identity, seconds = fingerprint(ids, settings, run, base=False), 0.0
+    for name, weight in [("tuned", 0.0), *weights(settings)]:
+        if name in ADAPTERS:
+            extra.require(name, ADAPTERS[name], run)
+        if name != "tuned":
+            identity = weighed_identity(identity, name, weight, settings, run)
         if not is_kept(run, name, identity):
             raise OtherConfiguration(
                 f"{environment.shown(run.path)} has no answers by its settings and adapters as they are now "
                 f"(evaluation/{name}.json): run 05 Evaluate there first"
             )
-    kept = [run.read_json(f"evaluation/{name}.json") for name, _ in made]
-    return kept[-1]["answers"], sum(one["seconds"] for one in kept)
+        kept = run.read_json(f"evaluation/{name}.json")
+        seconds += kept["seconds"]
+    return kept["answers"], seconds
 
 
 def pool(several: Sequence[Answers]) -> Answers:

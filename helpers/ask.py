@@ -132,7 +132,8 @@ class Assistant:
     Attributes:
         name: of the run or the model; of an ensemble, its first run's.
         trust: how far to trust it, in a sentence or two.
-        others: the further members of its ensemble, whose candidates are pooled with its own.
+        others: the further members of its ensemble, whose candidates are pooled with its own. All must have room for a question;
+            what is left out of the schema is told of the first one's prompt.
     """
 
     model: Any

@@ -25,7 +25,7 @@ def members(run: runs.Run, settings: RunConfig) -> list[runs.Run]:
     """The further runs of an ensemble, known to be trained and to ask the same questions. A name is a path as any `run_dir`.
 
     Raises:
-        runs.MissingStep: there is no such run, or it has no tuned model.
+        runs.MissingStep: there is no such run, or it has no data or no tuned model.
         ValueError: the run itself is named, a run twice, an ensemble, one that answers greedily, or one of other questions or
             another form of answers.
     """
@@ -33,11 +33,11 @@ def members(run: runs.Run, settings: RunConfig) -> list[runs.Run]:
     for name in settings.ensemble_runs:
         member = runs.Run(environment.resolve(name))
         shown = f"{environment.shown(member.path)}, named in ensemble_runs,"
-        if not member.has("setup") or not member.has("train"):
+        if not all(member.has(stage) for stage in ("setup", "data", "train")):
             others = [environment.shown(one.path) for one in runs.find_runs(member.path.parent) if one.has("train")]
             raise runs.MissingStep(
-                f"{shown} is no run with a tuned model (there are: {', '.join(others) or 'none'}): run the whole course there "
-                f"first, name another by its path, or {UNSET}"
+                f"{shown} is no run with data and a tuned model (there are: {', '.join(others) or 'none'}): run the whole course "
+                f"there first, name another by its path, or {UNSET}"
             )
         if member.path.resolve() in [one.path.resolve() for one in (run, *found)]:
             raise ValueError(f"{shown} is this run itself or named twice: name every further run once, or {UNSET}")

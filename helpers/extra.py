@@ -57,8 +57,8 @@ def learn(
     return outcome
 
 
-def attach(name: str, setting: str, model: Any, run: runs.Run) -> None:
-    """Give a tuned model an adapter of its run.
+def require(name: str, setting: str, run: runs.Run) -> None:
+    """Check that a run has the adapter of this name.
 
     Args:
         setting: what gives it weight.
@@ -71,6 +71,14 @@ def attach(name: str, setting: str, model: Any, run: runs.Run) -> None:
             f"{setting} is set, but {run.path.name} has no {name}/adapter: run 04 Train again, it trains what is missing "
             f"alone; or set {setting}=0"
         )
+
+
+def attach(name: str, setting: str, model: Any, run: runs.Run) -> None:
+    """Give a tuned model an adapter of its run.
+
+    Args and raises: as `require`.
+    """
+    require(name, setting, run)
     model.load_adapter(str(run / name / "adapter"), adapter_name=name)
 
 

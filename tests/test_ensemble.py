@@ -1,5 +1,6 @@
 """Several runs as one: what their pooled candidates are, which runs may be pooled, and that 05 and `ask` pool them."""
 
+import json
 import math
 import shutil
 
@@ -86,11 +87,11 @@ def several(smoke, sample, tmp_path_factory):
     return made
 
 
-def answer(run, settings, model, tokenizer, sample, *, base=False):
+def answer(run, settings, model, tokenizer, sample):
     """As 05 does: the answers to each question, and the seconds."""
     examples, messages = prompts.read_dev(run, settings)
     about = {"questions": [one.question for one in examples], "views": prompts.views_of(examples, sample, settings)}
-    return answers.found(model, tokenizer, messages, settings, run, **about, base=base)
+    return answers.found(model, tokenizer, messages, settings, run, **about, base=False)
 
 
 def pooling(run, *others, **changes):
@@ -123,7 +124,10 @@ def changed(run, folder, **changes):
 
 def test_a_run_that_is_not_there_is_refused_and_those_that_are_named(several):
     first = several[0]
-    with pytest.raises(runs.MissingStep, match=r"nowhere, named in ensemble_runs, is no run .*there are: .*run0.*run2.*or set"):
+    with pytest.raises(
+        runs.MissingStep,
+        match=r"nowhere, named in ensemble_runs, is no run with data and a tuned model .there are: .*run0.*run2.*or set",
+    ):
         ensemble.members(first, pooling(first, Run(first.path.parent / "nowhere")))
 
 
@@ -178,6 +182,30 @@ def test_answers_by_what_a_run_no_longer_is_are_not_pooled(several, tmp_path):
     trained_anew = changed(several[1], tmp_path / "anew")
     shutil.copy(several[2] / "adapter/adapter_model.safetensors", trained_anew / "adapter")
     refused(trained_anew, "tuned")
+    with pytest.raises(runs.MissingStep, match="has no twin/adapter: run 04 Train again"):
+        answers.check_members(several[0], pooling(several[0], changed(several[1], tmp_path / "untrained", twin_weight=1)))
+    bare = changed(several[1], tmp_path / "bare")
+    shutil.rmtree(bare / "data")
+    with pytest.raises(runs.MissingStep, match="bare, named in ensemble_runs, is no run with data"):
+        answers.check_members(several[0], pooling(several[0], bare))
+
+
+def test_what_a_further_adapter_said_rests_on_its_bytes(several, tmp_path):
+    run, made = Run(tmp_path), []
+    (tmp_path / "twin/adapter").mkdir(parents=True)
+    for content in (b"one", b"two", b"one"):
+        (tmp_path / "twin/adapter/adapter_model.safetensors").write_bytes(content)
+        made.append([answers.weighed_identity("before", name, 1.0, RunConfig(), run) for name in ("twin", "reread")])
+    assert made[0] == made[2] and made[0][0] != made[1][0] and made[0][1] == made[1][1]
+
+
+def test_answers_with_candidates_rest_on_no_engine_but_the_one_that_gives_them(several):
+    fingerprints = {
+        answers.fingerprint([[1]], RunConfig(engine=engine, candidates=count), several[0], base=False)
+        for count in (1, 2)
+        for engine in ("auto", "transformers")
+    }
+    assert len(fingerprints) == 3
 
 
 def test_runs_of_other_data_are_not_pooled(several, tmp_path, sample):
@@ -186,15 +214,16 @@ def test_runs_of_other_data_are_not_pooled(several, tmp_path, sample):
     lines = other.read_jsonl("data/dev.jsonl")
     other.write_jsonl("data/dev.jsonl", [one | {"question": f"{one['question']}?"} for one in lines])
     model, tokenizer = models.load(first.config())
-    for base in (True, False):
-        with pytest.raises(runs.OtherConfiguration, match="was asked 4 questions, which are not the 4 of this run"):
-            answer(first, pooling(first, other), model, tokenizer, sample, base=base)
+    with pytest.raises(runs.OtherConfiguration, match="was asked 4 questions, which are not the 4 of this run"):
+        answer(first, pooling(first, other), model, tokenizer, sample)
+    with pytest.raises(runs.OtherConfiguration, match="was asked 4 questions, which are not the 4 of this run"):
+        answers.check_members(first, pooling(first, other))
 
 
 def test_a_command_refuses_before_it_writes_anything(several, tmp_path, capsys):
     names = ["-p", "ensemble_runs", str(tmp_path / "nowhere"), "-p", "candidates", "2"]
     assert main(["run", "--preset", "smoke", "--run-dir", str(tmp_path / "new"), *names]) == REFUSED
-    assert "nowhere, named in ensemble_runs, is no run with a tuned model" in capsys.readouterr().err
+    assert "nowhere, named in ensemble_runs, is no run with data and a tuned model" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
 
@@ -232,6 +261,7 @@ def test_an_assistant_asks_every_member(several, concert_db, tmp_path, monkeypat
     runs.save_config(both, pooling(both, second))
     assistant = ask.load(both.path)
     (other,) = assistant.others
+    assert list(assistant.write(concert_db, "Who?")) != list(other.write(concert_db, "Who?"))
     assert [list(one.write(concert_db, "Who?")) for one in (assistant, other)] == [
         list(ask.load(run.path).write(concert_db, "Who?")) for run in (first, second)
     ]
@@ -240,13 +270,25 @@ def test_an_assistant_asks_every_member(several, concert_db, tmp_path, monkeypat
         assistant.model: [(name, math.log(0.4)), (country, math.log(0.1))],
         other.model: [(age, math.log(0.03)), (name, math.log(0.01))],
     }
-    monkeypatch.setattr(generation, "search", lambda model, *_, **__: [said[model]])
+    asked = []
+    monkeypatch.setattr(generation, "search", lambda model, *_, **__: asked.append(model) or [said[model]])
     pooled = {one.sql: one.probability for one in assistant.ask(concert_db, "Who?").candidates}
     assert pooled == pytest.approx({name: (0.8 + 0.25) / 2, age: 0.75 / 2, country: 0.2 / 2})
-    assert assistant.ask(concert_db, "Who?", candidates=1).best.sql == name
+    asked.clear()
+    assert {one.sql for one in assistant.ask(concert_db, "Who?", candidates=1).candidates} == {name, country}
+    assert asked == [assistant.model], "one answer is the first run's own"
 
 
-def test_a_member_alone_does_not_claim_what_all_reached_together(several):
+def test_every_member_weighs_its_own_candidates(several, concert_db, tmp_path, monkeypatch):
+    both = changed(several[1], tmp_path / "both")
+    runs.save_config(both, pooling(both, several[0]))
+    assistant, heard = ask.load(both.path), []
+    monkeypatch.setattr(answers, "weighed", lambda model, tokenizer, some, *_: heard.append(model) or some)
+    assistant.ask(concert_db, "Who?")
+    assert heard == [assistant.model, assistant.others[0].model]
+
+
+def test_a_member_alone_does_not_claim_what_all_reached_together(several, tmp_path):
     settings = pooling(several[0], several[1])
     record = several[0].record() | {"train": {"steps": 1, "first_loss": 1.0, "final_loss": 0.5}, "data_name": "Spider"}
     tuned = {"questions": 4, "ex": 80.0, "ex_low": 70.0, "ex_high": 90.0, "em": 50.0}
@@ -255,3 +297,22 @@ def test_a_member_alone_does_not_claim_what_all_reached_together(several):
     assert "lacks" not in ask.trust(record, several[0].config().helped_by)
     assert "That was with further runs to choose among candidates" in adapter.model_card(settings, record)
     assert "That was with" not in adapter.model_card(several[0].config(), record)
+    folder = shutil.copytree(several[0] / "adapter", tmp_path / "taken")
+    adapter.write_course(folder, settings, record)
+    kept = json.loads((folder / adapter.COURSE).read_text())
+    kept["settings"]["model_name"] = settings.model_name  # the tiny model lies in a folder of this test's
+    (folder / adapter.COURSE).write_text(json.dumps(kept))
+    assert "It had further runs then" in ask.load(model=str(folder)).trust
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"rereadings": 1}, ""),
+        ({"twin_weight": 1.0}, "further adapters"),
+        ({"ensemble_runs": ("runs/b",)}, "further runs"),
+        ({"question_weight": 0.7, "ensemble_runs": ("runs/b",)}, "further adapters and further runs"),
+    ],
+)
+def test_what_helps_a_run_is_said(changes, words):
+    assert RunConfig(candidates=2, prompt_style="linked", **changes).helped_by == words

@@ -36,8 +36,8 @@ def trained(run: runs.Run) -> None:
     """Make the data and train what the run lacks: the adapter, and the further ones that its settings give weight."""
     settings = run.config()
     verifier.check(settings)
-    answers.check_members(run, settings)
     models.start_engine(settings)
+    answers.check_members(run, settings)  # it reads with transformers, which Unsloth patches first
     tokenizer = models.load_tokenizer(model_files.find(settings.model_name))
     if not run.has("data"):
         prompts.write_data(run, spider.load_for(settings), tokenizer, settings)
