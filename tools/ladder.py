@@ -1,8 +1,8 @@
 """What each step from an answer to the chosen SQL is worth: python -m tools.ladder RUN.
 
-Answers the dev questions of a run by one more means a rung, from plain greedy answers to candidates that are weighed and run,
-judges each on the database and its altered copies, and writes evaluation/ladder.json into the run. The model,
-its training and the prompts stay the same throughout.
+Answers the dev questions of a run by one more means a rung, from the model before training and plain greedy answers to candidates
+that are weighed, run and pooled, judges each on the database and its altered copies, and writes evaluation/ladder.json into the
+run. After the first rung the model, its training and the prompts stay the same, until other runs join.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from helpers import (
     twin,
     verifier,
 )
+from helpers.config import RunConfig
 from helpers.evaluation import Verdict
 from helpers.extra import Answers
 from helpers.views import View
@@ -44,6 +45,7 @@ TITLES = {
     channel.NAME: "the one that explains the question best",
     verifier.NAME: "and that the verifier believes most",
 }
+BASE = "evaluation/base.json"  # answers before training, where 05 has found them
 GREEDY = "evaluation/greedy.json"  # answers without candidates, by the names of their rungs
 
 
@@ -91,13 +93,16 @@ def steps(run: runs.Run, asked: Questions, messages: Sequence[str]) -> Iterator[
     Beams and what was said of them are those that 05 Evaluate has kept, where it has.
     """
     settings = run.config()
+    others = [answers.given(member, asked.questions) for member in ensemble.members(run, settings)]
+    if (run / BASE).is_file():
+        kept = run.read_json(BASE)
+        yield "before training", kept["answers"], kept["seconds"]
     if not (run / GREEDY).is_file() or run.read_json(GREEDY)["made_with"] != made_with(run, messages):
         answer(run, asked, messages)
     for name, kept in run.read_json(GREEDY)["rungs"].items():
         yield name, kept["answers"], kept["seconds"]
     if settings.candidates == 1:
         return
-    others = [answers.given(member, asked.questions) for member in ensemble.members(run, settings)]
     kept = run.read_json("evaluation/tuned.json")
     seconds = kept["seconds"]
     yield f"{settings.candidates} beams, the first of them", first(kept["answers"]), seconds
@@ -162,6 +167,21 @@ def still_wrong(asked: Questions, sql: Sequence[str], strict: Sequence[Verdict])
     return {"by_kind": dict(kinds.most_common()), "by_database": dict(databases.most_common())}
 
 
+def rung(
+    name: str, found: Answers, seconds: float, asked: Questions, settings: RunConfig
+) -> tuple[list[str], list[Verdict], dict[str, Any]]:
+    """One rung: the SQL chosen, its verdicts, and its entry in ladder.json.
+
+    Args:
+        seconds: that the answers took; the choice comes on top.
+    """
+    begin = time.perf_counter()
+    sql = answers.chosen(found, asked.views, settings, progress=name)
+    seconds += time.perf_counter() - begin
+    strict = asked.verdicts(sql)
+    return sql, strict, {"rung": name, **scored(strict), **asked.official(sql), "seconds": round(seconds, 1)}
+
+
 def climb(run: runs.Run) -> dict[str, Any]:
     """All rungs of a run with their scores and seconds."""
     settings = run.config()
@@ -176,12 +196,9 @@ def climb(run: runs.Run) -> dict[str, Any]:
     )
     rungs, possible = [], None
     for name, found, seconds in steps(run, asked, messages):
-        begin = time.perf_counter()
-        sql = answers.chosen(found, asked.views, settings, progress=name)
-        seconds += time.perf_counter() - begin
-        strict = asked.verdicts(sql)
-        rungs.append({"rung": name, **scored(strict), **asked.official(sql), "seconds": round(seconds, 1)})
-        print(rungs[-1], flush=True)
+        sql, strict, entry = rung(name, found, seconds, asked, settings)
+        rungs.append(entry)
+        print(entry, flush=True)
         if possible is None and any(len(some) > 1 for some in found):
             possible = any_right(found, asked)
     made = {"candidates": settings.candidates, "any_candidate_right": possible}

@@ -388,6 +388,9 @@ def pages() -> dict[Path, str]:
         first = notebook["cells"][0]
         if "<!-- cost -->" in "".join(first["source"]):
             first["source"] = fill("".join(first["source"]), "cost", cost(path.name)).splitlines(keepends=True)
+        for cell in notebook["cells"]:
+            if "<!-- ladder -->" in "".join(cell["source"]):
+                cell["source"] = fill("".join(cell["source"]), "ladder", ladder()).splitlines(keepends=True)
         made[path] = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
     return made
 
