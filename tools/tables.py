@@ -115,6 +115,18 @@ def rungs(folder: str) -> str:
     return "\n".join(lines)
 
 
+def budget() -> str:
+    """README: for how many questions a prompt of so many columns holds all that gold needs."""
+    found = json.loads((RESULTS / "prompt/budget.json").read_text(encoding="utf-8"))
+    parts = {f"{name}, {found[name]['questions']:,} questions": found[name]["widths"] for name in ("train", "dev")}
+    lines = [f"| columns at most | {' | '.join(f'{name}: cut | nothing of gold lacking' for name in parts)} |"]
+    lines.append(f"|---{'|---' * (2 * len(parts))}|")
+    for most in found["train"]["widths"]:
+        cells = (f"{widths[most]['cut']:,} | {widths[most]['whole']:,}" for widths in parts.values())
+        lines.append(f"| {most} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def pooled() -> str:
     """README: two runs, each by more means a row, and both pooled."""
     found = json.loads((RESULTS / LADDER / "pooled.json").read_text(encoding="utf-8"))["ex"]
@@ -374,6 +386,7 @@ def pages() -> dict[Path, str]:
         ("scaled", scaled),
         ("ladder", ladder),
         ("pooled", pooled),
+        ("budget", budget),
         ("ladder-ten", ladder_ten),
         ("ladder-held-out", ladder_held_out),
         ("wordings", wordings),
