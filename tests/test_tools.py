@@ -73,6 +73,32 @@ def test_the_tables_say_what_the_records_say():
     assert stale == [], "run `make tables`"
 
 
+def headings(path):
+    """What a link may name in a page, as GitHub makes it of its headings."""
+    titles = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+LINKING = [
+    *(environment.ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((environment.ROOT / "results").glob("*.md")),
+    *sorted((environment.ROOT / "notebooks").glob("*.ipynb")),
+]
+
+
+@pytest.mark.parametrize("path", LINKING, ids=lambda path: path.name)
+def test_links_within_the_tree_lead_somewhere(path):
+    dead = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if "://" in link:
+            continue
+        name, _, heading = link.partition("#")
+        there = (path.parent / name).resolve() if name else path
+        if not there.exists() or (heading and heading not in headings(there)):
+            dead.append(link)
+    assert dead == []
+
+
 @pytest.mark.parametrize(
     ("text", "kept"),
     [

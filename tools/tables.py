@@ -1,4 +1,4 @@
-"""The tables of README and notebooks, made from the records under results/: python -m tools.tables [--check].
+"""The tables of README, results/*.md and notebooks, made from the records under results/: python -m tools.tables [--check].
 
 A table stands between `<!-- NAME -->` and `<!-- /NAME -->`; everything between the two is written anew.
 """
@@ -26,6 +26,22 @@ TRIED = (
     *("prompt_style", "prompt_parts", "readable_names", "train_variants", "num_train_epochs", "renamed", "seed", "load_in_4bit"),
     *("engine", "precision", "r", "lora_alpha", "lora_dropout", "learning_rate", "weight_decay"),
 )
+CHANGED = {  # what a trial does otherwise
+    "no-order": "tables and columns in no order",
+    "no-values": "no matching cells",
+    "no-lists": "no lists of values",
+    "no-question-first": "the question behind the schema alone",
+    "no-names": "identifiers as they are",
+    "renamed-3": "other names in half of the shaken prompts",
+    "r64-3": "rank 64",
+    "faster-3": "rate 1e-3",
+    "r64-faster-3": "rank 64, rate 1e-3",
+    "steps-of-32-3": "steps of 32, twice as many, rate 5e-4",
+    "steps-of-16-3": "steps of 16, four times as many, rate 3.5e-4",
+    "float32-3": "float32 weights",
+    "dropout-3": "dropout 0.1",
+    "weight-decay-3": "weight decay 0.1",
+}
 SCALED = "h100-scaling"  # measured on two GPUs
 SCALINGS = ("in-place", "alone", "calm", "scaling", "earlier")  # its records, the newest first
 QUICKSTART = "00_quickstart.ipynb"
@@ -51,7 +67,7 @@ def interval(score: dict[str, float]) -> str:
 
 
 def scores() -> str:
-    """README: EX before and after training, a row a run that was judged."""
+    """EX before and after training, a row a run that was judged."""
     head = (
         "| preset and model | prompt | data | dev questions | EX before | EX after (95 %) | on copies too | EM after "
         "| paired difference (95 %) | machine | record |"
@@ -80,17 +96,17 @@ def scores() -> str:
 
 
 def ladder() -> str:
-    """README: what each means of finding and choosing an answer adds on dev, and what it costs."""
+    """What each means of finding and choosing an answer adds on dev, and what it costs."""
     return rungs(LADDER)
 
 
 def ladder_ten() -> str:
-    """README: the same for half as long a training, with rereadings and the verifier."""
+    """The same for half as long a training, with rereadings and the verifier."""
     return rungs(TEN)
 
 
 def ladder_held_out() -> str:
-    """README: the same on train databases held out, with a twin."""
+    """The same on train databases held out, with a twin."""
     return rungs(HELD_OUT)
 
 
@@ -116,7 +132,7 @@ def rungs(folder: str) -> str:
 
 
 def budget() -> str:
-    """README: for how many questions a prompt of so many columns holds all that gold needs."""
+    """For how many questions a prompt of so many columns holds all that gold needs."""
     found = json.loads((RESULTS / "prompt/budget.json").read_text(encoding="utf-8"))
     parts = {f"{name}, {found[name]['questions']:,} questions": found[name]["widths"] for name in ("train", "dev")}
     lines = [f"| columns at most | {' | '.join(f'{name}: cut | nothing of gold lacking' for name in parts)} |"]
@@ -128,7 +144,7 @@ def budget() -> str:
 
 
 def pooled() -> str:
-    """README: two runs, each by more means a row, and both pooled."""
+    """Two runs, each by more means a row, and both pooled."""
     found = json.loads((RESULTS / LADDER / "pooled.json").read_text(encoding="utf-8"))["ex"]
     members = list(next(iter(found.values())))
     lines = [f"| EX (by the official evaluator) | {' | '.join(members)} |", f"|---{'|---' * len(members)}|"]
@@ -139,7 +155,7 @@ def pooled() -> str:
 
 
 def wordings() -> str:
-    """README: what other words for dev's questions cost."""
+    """What other words for dev's questions cost."""
     found = json.loads((RESULTS / WORDINGS / "wordings.json").read_text(encoding="utf-8"))["rules"]
     lines = ["| other words | questions | EX as asked | EX reworded | points (95 %) |", "|---|---|---|---|---|"]
     for rule, one in found.items():
@@ -151,7 +167,7 @@ def wordings() -> str:
 
 
 def wrong() -> str:
-    """README: what the answers that are still wrong differ in first, and the databases that most of them are about."""
+    """What the answers that are still wrong differ in first, and the databases that most of them are about."""
     found = json.loads((RESULTS / LADDER / "ladder.json").read_text(encoding="utf-8"))["wrong"]
     total = sum(found["by_kind"].values())
     lines = [f"| differs first in | of {total} wrong answers |", "|---|---|"]
@@ -160,13 +176,25 @@ def wrong() -> str:
     return "\n".join([*lines, "", f"Most are about {', '.join(databases)}."])
 
 
+def paired() -> str:
+    """What each thing left out or changed in a trial is worth."""
+    found = json.loads((RESULTS / "ledger/paired.json").read_text(encoding="utf-8"))["pairs"]
+    lines = ["| trial | against | points (95 %) | p (McNemar) |", "|---|---|---|---|"]
+    for pair, one in sorted(found.items(), key=lambda item: item[1]["difference"]):
+        name, other = pair.split(" against ")
+        points = f"{one['difference']:+.1f} ({one['low']:+.1f} to {one['high']:+.1f})"
+        p_value = "under 0.001" if one["p_value"] < 0.001 else f"{one['p_value']:.2g}"
+        lines.append(f"| {CHANGED[name]} (`{name}`) | `{other}` | {points} | {p_value} |")
+    return "\n".join(lines)
+
+
 def ledger() -> str:
-    """README: trials on train databases held out from training, by which settings are chosen."""
+    """Trials on train databases held out from training, by which settings are chosen."""
     return trials("ledger")
 
 
 def on_dev() -> str:
-    """README: what else was trained and asked dev's questions, without any choice resting on it."""
+    """What else was trained and asked dev's questions."""
     return trials("on-dev")
 
 
@@ -200,7 +228,7 @@ def shown(value: Any) -> str:
 
 
 def judge() -> str:
-    """README: agreement with the official evaluator, what repairs change, and times."""
+    """Agreement with the official evaluator, what repairs change, and times."""
     record = json.loads((RESULTS / "judge/measured.json").read_text(encoding="utf-8"))
     lines = [
         "| | with `--official-quirks`, as the official one (EX, EM, hardness) | changed by repairs (EX, EM) |",
@@ -229,7 +257,7 @@ def judge() -> str:
 
 
 def speed() -> str:
-    """README: training speed and memory, a row a run on a GPU."""
+    """Training speed and memory, a row a run on a GPU."""
     head = "| preset and model | GPU | micro-batches a step | s/step | tokens/s | peak memory | record |"
     lines = [head, "|---|---|---|---|---|---|---|"]
     for name, record in records().items():
@@ -252,7 +280,7 @@ def speed() -> str:
 
 
 def benchmark() -> str:
-    """README: the recipe's claims, as measured on a GPU."""
+    """The recipe's claims, as measured on a GPU."""
     record = claims.stored()
     lines = [f"| claim | claimed | measured on an {record['gpu']} | verdict |", "|---|---|---|---|"]
     for text, row in claims.claims_table(record["arms"]).iterrows():
@@ -262,7 +290,7 @@ def benchmark() -> str:
 
 
 def scaling() -> str:
-    """README: what several GPUs should bring, on paper: a step's time on one of them, and the gradients that they exchange.
+    """What several GPUs should bring, on paper: a step's time on one of them, and the gradients that they exchange.
 
     A step is launching kernels, which more GPUs do not shorten, and arithmetic, which they share. N GPUs in a ring send and
     receive 2 (N - 1) / N of the gradients each, here after the arithmetic, at the link's full speed.
@@ -287,7 +315,7 @@ def scaling() -> str:
 
 
 def scaled() -> str:
-    """README: what a second GPU brought: each row's two arms measured in one call on one machine."""
+    """What a second GPU brought: each row's two arms measured in one call on one machine."""
     every = {name: json.loads((RESULTS / SCALED / f"{name}.json").read_text(encoding="utf-8")) for name in SCALINGS}
     rows, of_losses = [], every["scaling"]
     batch = of_losses["arms"]["one"]["effective_batch"]
@@ -317,7 +345,7 @@ def scaled() -> str:
 
 
 def own_data() -> str:
-    """README: what training on a database of one's own changes."""
+    """What training on a database of one's own changes."""
     record = json.loads((RESULTS / "own-data/measured.json").read_text(encoding="utf-8"))
     lines = [
         "| trained on | right, greedy (95 %) | right, as `ask` answers (95 %) | points more than the first (95 %) |",
@@ -358,7 +386,7 @@ def cost(notebook: str) -> str:
         source = "The course's five notebooks together"
     else:
         source = f"Executed: [on the GPU](../results/{GPU_RUN}/{notebook}), [without one](../results/{CPU_RUN}/{notebook})"
-    return "\n".join([*lines, "", f"{source}; how the estimate was made is in the [README](../README.md#time-and-memory)."])
+    return "\n".join([*lines, "", f"{source}; [how the estimate was made](../results/speed.md#the-estimate-for-a-t4)."])
 
 
 def in_words(time: float) -> str:
@@ -373,29 +401,36 @@ def fill(text: str, name: str, table: str) -> str:
     )
 
 
+TABLES = {
+    "scores": scores,
+    "judge": judge,
+    "speed": speed,
+    "benchmark": benchmark,
+    "own": own_data,
+    "scaling": scaling,
+    "scaled": scaled,
+    "ladder": ladder,
+    "pooled": pooled,
+    "budget": budget,
+    "ladder-ten": ladder_ten,
+    "ladder-held-out": ladder_held_out,
+    "wordings": wordings,
+    "paired": paired,
+    "ledger": ledger,
+    "on-dev": on_dev,
+    "wrong": wrong,
+}
+
+
 def pages() -> dict[Path, str]:
     """Each file that holds tables, as it should be."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name, table in (
-        ("scores", scores),
-        ("judge", judge),
-        ("speed", speed),
-        ("benchmark", benchmark),
-        ("own", own_data),
-        ("scaling", scaling),
-        ("scaled", scaled),
-        ("ladder", ladder),
-        ("pooled", pooled),
-        ("budget", budget),
-        ("ladder-ten", ladder_ten),
-        ("ladder-held-out", ladder_held_out),
-        ("wordings", wordings),
-        ("ledger", ledger),
-        ("on-dev", on_dev),
-        ("wrong", wrong),
-    ):
-        readme = fill(readme, name, table())
-    made = {ROOT / "README.md": readme}
+    tables = {name: table() for name, table in TABLES.items()}
+    made = {}
+    for path in (ROOT / "README.md", *sorted(RESULTS.glob("*.md"))):
+        text = path.read_text(encoding="utf-8")
+        for name, table in tables.items():  # links are relative to the page
+            text = fill(text, name, table.replace("](results/", "](") if path.parent == RESULTS else table)
+        made[path] = text
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         first = notebook["cells"][0]
@@ -403,7 +438,7 @@ def pages() -> dict[Path, str]:
             first["source"] = fill("".join(first["source"]), "cost", cost(path.name)).splitlines(keepends=True)
         for cell in notebook["cells"]:
             if "<!-- ladder -->" in "".join(cell["source"]):
-                cell["source"] = fill("".join(cell["source"]), "ladder", ladder()).splitlines(keepends=True)
+                cell["source"] = fill("".join(cell["source"]), "ladder", tables["ladder"]).splitlines(keepends=True)
         made[path] = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
     return made
 
