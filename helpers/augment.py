@@ -13,9 +13,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from helpers.linking import pieces, words
 from helpers.names import Names, identifier, unlike, usable
 from helpers.schema import spider_type
+from helpers.words import pieces, stem_set
 
 NEEDED, UNNEEDED, TABLE = 0.5, 0.25, 0.4  # of columns in the answer that the question names once; of other columns; of tables
 MOST_WORDS = 3
@@ -77,7 +77,7 @@ def rename(
     Args:
         needed: tables and columns of the gold answer, by own names in lower case.
     """
-    labels, said, kinds = dict(names.labels), words(question), kinds_of(names)
+    labels, said, kinds = dict(names.labels), stem_set(question), kinds_of(names)
     changed: set[tuple[str, str]] = set()
     for place, label in names.labels.items():
         is_needed = place in needed[1] if place[1] else place[0] in needed[0]
@@ -85,17 +85,17 @@ def rename(
         if label in TOO_PLAIN or not source.names(kinds[place]) or chance.random() >= share:
             continue
         new = chance.choice(source.names(kinds[place]))
-        if new in labels.values() or words(new) & said:
+        if new in labels.values() or stem_set(new) & said:
             continue
         if is_needed:
             found = phrase(label).findall(question)
-            of_tables = {word for (_, column), other in labels.items() if not column for word in words(other)}
-            if len(found) != 1 or not is_alone(label, place, names, needed) or words(new) & of_tables:
+            of_tables = {word for (_, column), other in labels.items() if not column for word in stem_set(other)}
+            if len(found) != 1 or not is_alone(label, place, names, needed) or stem_set(new) & of_tables:
                 continue
             if BEFORE_VERBS.search(question[: phrase(label).search(question).start()]):  # "who visits": no table's name there
                 continue
             question = phrase(label).sub(lambda found, new=new: plural_as(new, found), question)
-        elif words(label) & said:
+        elif stem_set(label) & said:
             continue
         labels[place] = new
         changed.add(place)
@@ -120,7 +120,7 @@ def is_alone(
 ) -> bool:
     """Whether nothing else that the answer needs shares a word with a name: the question would speak of both."""
     others = {other for other in names.labels if (other in needed[1] if other[1] else other[0] in needed[0]) and other != place}
-    return not any(words(label) & words(names.labels[other]) for other in others)
+    return not any(stem_set(label) & stem_set(names.labels[other]) for other in others)
 
 
 def renamed(names: Names, labels: dict[tuple[str, str], str], changed: Collection[tuple[str, str]]) -> Names:

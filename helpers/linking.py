@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from helpers.names import Names
 from helpers.schema import ForeignKey, Schema, Table
+from helpers.words import pieces, stem, stem_set
 
 if TYPE_CHECKING:
     import random
 
-    from helpers.names import Names
-
-WORD = re.compile(r"[^\W\d_]+|\d+")
-# What a word may lose, and what takes its place. Not "es", but where it is the whole ending: names, courses and ages lose an s.
-ENDINGS = {"ies": "y", "sses": "ss", "ches": "ch", "shes": "sh", "xes": "x", "ing": "", "ed": "", "s": ""}
 TABLE_WEIGHT = 3.0  # a table that is named counts more than one of its columns
 LINK_WEIGHT = 0.5  # of being linked to a table that is named: joins lead through it
-
-
 COMMON_SHARE = 0.5  # of a word that is in every other question, beside a rarer one
 COMMON = frozenset(
     "a all and are at by each for from give has have how id in is it its list many me name of on or show that the "
@@ -40,35 +34,6 @@ class DoesNotFit(ValueError):
     """Not even one column beside the question fits the prompt."""
 
 
-def pieces(text: str) -> list[str]:
-    """The words of a text, or those that CamelCase and snake_case put together, in lower case."""
-    return [piece.lower() for word in WORD.findall(text) for piece in humps(word)]
-
-
-def humps(word: str) -> list[str]:
-    """A word cut where a capital begins another: `HTTPServer` is HTTP and Server."""
-    begins = [
-        at
-        for at in range(1, len(word))
-        if word[at].isupper() and (word[at - 1].islower() or (word[at + 1 : at + 2].islower() and word[at - 1].isupper()))
-    ]
-    return [word[begin:end] for begin, end in zip([0, *begins], [*begins, len(word)], strict=True)]
-
-
-def words(text: str) -> set[str]:
-    """The words of a text or a name in lower case, endings off: `SingerNames` and “singer's name” share both."""
-    return {stem(piece) for piece in pieces(text)}
-
-
-def stem(word: str) -> str:
-    """A word without its ending, where three letters remain: of classes and class, class."""
-    for ending, rest in ENDINGS.items():
-        if word.endswith(ending) and not word.endswith("ss"):
-            stem = word[: -len(ending)] + rest
-            return stem if len(stem) >= 3 else word
-    return word
-
-
 def fit(question: str, tables: Schema, fits: Callable[[Schema], bool]) -> tuple[Schema, tuple[str, ...]]:
     """As much of a schema as fits, the parts that share words with the question first.
 
@@ -84,7 +49,7 @@ def fit(question: str, tables: Schema, fits: Callable[[Schema], bool]) -> tuple[
     """
     if fits(tables):
         return tables, ()
-    asked = words(question)
+    asked = stem_set(question)
     score = scores(asked, tables)
     kept: list[str] = []
     for table in sorted(tables.tables, key=lambda table: -score[table.name]):
@@ -106,8 +71,8 @@ def fit(question: str, tables: Schema, fits: Callable[[Schema], bool]) -> tuple[
 def scores(asked: set[str], tables: Schema) -> dict[str, float]:
     """How much each table has to do with a question, by shared words; linked tables share a little of it."""
     own = {
-        table.name: TABLE_WEIGHT * len(asked & words(table.name))
-        + len(asked & {word for column in table.columns for word in words(column.name)})
+        table.name: TABLE_WEIGHT * len(asked & stem_set(table.name))
+        + len(asked & {word for column in table.columns for word in stem_set(column.name)})
         for table in tables.tables
     }
     linked = dict.fromkeys(own, 0.0)
@@ -119,7 +84,7 @@ def scores(asked: set[str], tables: Schema) -> dict[str, float]:
 
 def widest(asked: set[str], table: Table, fits: Callable[[list[str]], bool]) -> list[str]:
     """Columns of one table that fit: those the question names, then keys, then as they come."""
-    order = sorted(table.columns, key=lambda column: (-len(asked & words(column.name)), not column.primary_key))
+    order = sorted(table.columns, key=lambda column: (-len(asked & stem_set(column.name)), not column.primary_key))
     kept: list[str] = []
     for column in order:
         if fits([*kept, column.name]):

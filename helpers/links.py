@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from helpers import values
-from helpers.linking import Place, pieces, stem
+from helpers.linking import Place
 from helpers.schema import ForeignKey, Schema, Table, quoted
+from helpers.words import pieces, stem
 
 MOST_ROWS = 20_000  # of a column that is looked at
 SECONDS = 10.0  # to read one database; what was read until then is used

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from helpers import schema
-from helpers.linking import pieces
 from helpers.parsing import parse
 from helpers.schema import Schema
+from helpers.words import pieces
 
 # Short forms that databases are full of; a name of nothing else but such pieces is spelled out, too.
 SPELLED_OUT = {

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers import execution, linking, runs, schema, spider
+from helpers import execution, runs, schema, spider
 from helpers.progress import tqdm
 from helpers.schema import Column, ForeignKey, Schema, Table
+from helpers.words import pieces
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,7 +120,7 @@ def quoted(name: str) -> str:
 
 def said(name: str) -> str:
     """A name as people say it: `HomePort` and `home_port` are "home port"."""
-    return " ".join(linking.pieces(name)) or name
+    return " ".join(pieces(name)) or name
 
 
 def one(table: Table) -> str:

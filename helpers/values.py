@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers import download
-from helpers.linking import WORD, Place, stem
+from helpers.linking import Place
 from helpers.names import Names
 from helpers.schema import Schema, quoted, read
+from helpers.words import WORD, stem
 
 LONGEST_VALUE = 60  # letters; longer texts are prose, which no question quotes whole
 MOST_WORDS = 8

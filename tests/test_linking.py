@@ -50,33 +50,6 @@ def test_a_table_that_a_join_leads_to_comes_before_one_that_has_nothing_to_do_wi
     assert part.foreign_keys == SHOP.foreign_keys
 
 
-@pytest.mark.parametrize(
-    "one, other",
-    [
-        ("singers", "Singer"),
-        ("cities", "city"),
-        ("PriceOfItems", "price_item"),
-        ("booked", "booking"),
-        ("Größe der Häuser", "HÄUSER_größe"),
-    ],
-)
-def test_words_are_compared_without_case_endings_or_the_way_they_are_joined(one, other):
-    assert linking.words(other) <= linking.words(one) | {"of"}
-
-
-@pytest.mark.parametrize(
-    "name, pieces",
-    [
-        ("home_port", ["home", "port"]),
-        ("HomePort", ["home", "port"]),
-        ("HTTPServerURL2", ["http", "server", "url", "2"]),
-        ("Straße", ["straße"]),
-    ],
-)
-def test_names_come_apart_where_people_put_them_together(name, pieces):
-    assert linking.pieces(name) == pieces
-
-
 def test_of_a_table_too_wide_the_columns_asked_for_and_its_key_stay():
     wide = Schema(
         db_id="w",
@@ -111,20 +84,3 @@ def test_whatever_is_asked_what_is_kept_fits_and_nothing_is_lost_unsaid(question
     for key in part.foreign_keys:
         assert {(key.table, key.column), (key.to_table, key.to_column)} <= there
     assert isinstance(part, schema.Schema)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("name", "names"), ("age", "ages"), ("course", "courses"), ("airline", "airlines"), ("class", "classes"),
-        ("box", "boxes"), ("match", "matches"), ("dish", "dishes"), ("city", "cities"), ("singer", "singer's"),
-        ("direct", "directed"), ("own", "owning"),
-    ],
-)  # fmt: skip
-def test_a_word_and_its_plural_or_past_are_one_word(one, other):
-    assert linking.words(one) <= linking.words(other)
-
-
-@pytest.mark.parametrize(("one", "other"), [("address", "addres"), ("class", "clas")])
-def test_a_double_s_is_no_plural(one, other):
-    assert linking.words(one) != linking.words(other)

@@ -32,10 +32,10 @@ from helpers import (
     target,
 )
 from helpers.extra import Answers
-from helpers.linking import pieces, words
 from helpers.parsing import parse
 from helpers.spider import DataSet, Example
 from helpers.views import View
+from helpers.words import pieces, stem_set
 
 FILE = "evaluation/wordings.json"
 EXAMPLES = 5
@@ -71,7 +71,7 @@ QUOTE = "\"'“‘`"
 def with_synonyms(example: Example, view: View) -> str | None:
     """The question with other words for the names that gold needs; None if it has none of them, or no other words are known."""
     tables, columns = target.needed(example.query, view.names)
-    taken = {word for label in view.names.labels.values() for word in words(label)}
+    taken = {word for label in view.names.labels.values() for word in stem_set(label)}
     question = example.question
     for place in sorted({*((table, "") for table in tables), *columns}):
         label = view.names.labels[place]
@@ -79,7 +79,7 @@ def with_synonyms(example: Example, view: View) -> str | None:
         others = [SYNONYMS.get(part, SYNONYMS.get(part.removesuffix("s"), part)) for part in parts]
         new = [other for other, part in zip(others, parts, strict=True) if other != part]
         name = augment.phrase(label)
-        if not new or taken & {word for one in new for word in words(one)} or len(name.findall(question)) != 1:
+        if not new or taken & {word for one in new for word in stem_set(one)} or len(name.findall(question)) != 1:
             continue
         question = name.sub(lambda found, others=others: augment.plural_as(" ".join(others), found), question)
     return question if question != example.question else None
