@@ -23,7 +23,7 @@ WORDINGS = "h100-smollm2-linked"  # its first run alone, asked in other words, t
 TEN = "on-dev/ten-prompts"  # the same of a model trained half as long, by more means
 HELD_OUT = "ledger/twin-6"  # the same for train databases held out from training
 TRIED = (
-    *("prompt_style", "prompt_parts", "readable_names", "train_variants", "num_train_epochs", "renamed", "seed", "load_in_4bit"),
+    *("prompt_style", "prompt_parts", "readable_names", "train_variants", "max_steps", "num_train_epochs", "renamed", "seed", "load_in_4bit"),
     *("engine", "precision", "r", "lora_alpha", "lora_dropout", "learning_rate", "weight_decay"),
 )
 CHANGED = {  # what a trial does otherwise
@@ -196,6 +196,11 @@ def ledger() -> str:
 def on_dev() -> str:
     """What else was trained and asked dev's questions."""
     return trials("on-dev")
+
+
+def on_sample() -> str:
+    """The recipe's faults brought back, on the embedded sample."""
+    return trials("on-sample")
 
 
 def trials(folder: str) -> str:
@@ -418,6 +423,7 @@ TABLES = {
     "paired": paired,
     "ledger": ledger,
     "on-dev": on_dev,
+    "on-sample": on_sample,
     "wrong": wrong,
 }
 
