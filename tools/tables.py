@@ -23,8 +23,8 @@ WORDINGS = "h100-smollm2-linked"  # its first run alone, asked in other words, t
 TEN = "on-dev/ten-prompts"  # the same of a model trained half as long, by more means
 HELD_OUT = "ledger/twin-6"  # the same for train databases held out from training
 TRIED = (
-    *("prompt_style", "prompt_parts", "readable_names", "train_variants", "max_steps", "num_train_epochs", "renamed", "seed", "load_in_4bit"),
-    *("engine", "precision", "r", "lora_alpha", "lora_dropout", "learning_rate", "weight_decay"),
+    *("prompt_style", "prompt_parts", "readable_names", "train_variants", "max_steps", "num_train_epochs", "renamed", "seed"),
+    *("load_in_4bit", "engine", "precision", "r", "lora_alpha", "lora_dropout", "learning_rate", "weight_decay"),
 )
 CHANGED = {  # what a trial does otherwise
     "no-order": "tables and columns in no order",
