@@ -79,7 +79,7 @@ def scores() -> str:
         judged = record["evaluation"]
         tuned, paired, seen = judged["tuned"], judged["difference"], judged["seen_databases"]
         cells = (
-            f"`{record['preset']}`, {record['model_name'].split('/')[-1]}",
+            ", ".join([f"`{record['preset']}`", *larger(record), record["model_name"].split("/")[-1]]),
             record["prompt_style"],
             f"{record['data_name']}{'*' if record['data_note'] else ''}",
             f"{judged['questions']:,}{f', {seen} on seen databases' if seen else ''}",
@@ -93,6 +93,13 @@ def scores() -> str:
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def larger(record: dict) -> list[str]:
+    """What makes a run more than its preset."""
+    settings = record["overrides"]
+    pooled = [f"{1 + len(settings['ensemble_runs'])} runs pooled"] if settings.get("ensemble_runs") else []
+    return [*(f"{name}={settings[name]}" for name in ("r", "train_variants") if name in settings), *pooled]
 
 
 def ladder() -> str:
