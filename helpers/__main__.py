@@ -200,8 +200,7 @@ def prepare(options: argparse.Namespace) -> tuple[runs.Run, dict[str, Any]]:
     from helpers import answers, verifier  # with all that answers need: not for every command
 
     verifier.check(wanted)
-    if wanted.ensemble_runs:
-        answers.check_members(run, wanted)
+    answers.check_members(run, wanted)
     run, _ = runs.start(options.run_dir, options.preset, origin="command line", **given)
     return run, switches
 

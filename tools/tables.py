@@ -462,9 +462,9 @@ if __name__ == "__main__":
         "--check", action="store_true", help="write nothing; end with an error if a table is not as its records say"
     )
     check = parser.parse_args().check
-    stale = [path for path, text in pages().items() if path.read_text(encoding="utf-8") != text]
+    stale = {path: text for path, text in pages().items() if path.read_text(encoding="utf-8") != text}
     if check and stale:
         sys.exit(f"not what the records say: {', '.join(path.name for path in stale)}; run `make tables`")
-    for path in stale:
-        write_text(path, pages()[path])
+    for path, text in stale.items():
+        write_text(path, text)
     print(f"{len(stale)} files written anew")
