@@ -197,10 +197,6 @@ def prepare(options: argparse.Namespace) -> tuple[runs.Run, dict[str, Any]]:
     wanted = wanted.with_overrides(given, "command line")
     models.check_machine(wanted)
     spider.check_source(wanted.data_source)
-    from helpers import answers, verifier  # with all that answers need: not for every command
-
-    verifier.check(wanted)
-    answers.check_members(run, wanted)
     run, _ = runs.start(options.run_dir, options.preset, origin="command line", **given)
     return run, switches
 

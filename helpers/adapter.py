@@ -138,10 +138,10 @@ def scores_line(record: dict[str, Any]) -> str:
 
 
 def alone(settings: RunConfig, record: dict[str, Any]) -> str:
-    """What was there when the model was judged and is not in its folder, as a sentence to follow the scores."""
-    if not settings.helped_by or "evaluation" not in record:
+    """Whether the scores were reached with the reranker, which is not in this folder, as a sentence to follow them."""
+    if not settings.rerank_weight or "evaluation" not in record:
         return ""
-    return f" That was with {settings.helped_by} to choose among candidates, which are not in this folder."
+    return " A reranker chose among candidates; it is not in this folder."
 
 
 def example_message(settings: RunConfig) -> str:

@@ -16,20 +16,21 @@ from typing import TYPE_CHECKING, Any
 from helpers import (
     adapter,
     answers,
-    ensemble,
+    config,
     environment,
     execution,
     generation,
-    linking,
     model_files,
     models,
     prompts,
+    rerank,
     runs,
     views,
 )
 from helpers.choice import Candidate, choose, tried
 from helpers.config import RunConfig
-from helpers.extra import Answers
+from helpers.generation import Answers
+from helpers.linking import MOST_COLUMNS
 from helpers.schema import Schema
 from helpers.views import View
 
@@ -37,12 +38,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CANDIDATES = 4
-NARROWER = (linking.MOST_COLUMNS, 45, 30, 20, 12, 6)  # columns of a linked prompt, tried in turn
+NARROWER = (MOST_COLUMNS, 45, 30, 20, 12, 6)  # columns that a prompt shows at most, tried in turn until it fits
 ROWS_SHOWN = 1_000  # of a result; the rest is counted
 NAMES_SHOWN = 12  # in a hint
 ROOM = 1024  # tokens that a prompt may take at least: a wide schema is worth more than a length seen in training
 ANSWER_TOKENS = 192  # room for an answer at least
 UNKNOWN_NAME = re.compile(r"no such (table|column): (?:.*\.)?(.+)")
+
+
+class DoesNotFit(ValueError):
+    """Not even the narrowest schema fits the prompt beside the question."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +135,8 @@ class Assistant:
     """A model that answers questions, ready.
 
     Attributes:
-        name: of the run or the model; of an ensemble, its first run's.
+        name: of the run or the model.
         trust: how far to trust it, in a sentence or two.
-        others: the further members of its ensemble, whose candidates are pooled with its own. All must have room for a question;
-            what is left out of the schema is told of the first one's prompt.
     """
 
     model: Any
@@ -141,7 +144,6 @@ class Assistant:
     settings: RunConfig
     name: str
     trust: str
-    others: tuple[Assistant, ...] = ()
 
     def prompt(self, question: str, view: View) -> tuple[list[int], View, tuple[str, ...]]:
         """The tokens that the model reads, the view whose message they are, and what of the schema they leave out.
@@ -154,23 +156,12 @@ class Assistant:
             raise ValueError("There is no question")
         room = min(max(self.settings.max_seq_length, ROOM), generation.context(self.model) - self.answer_tokens)
 
-        def ids(message: str) -> list[int]:
-            return prompts.prompt_ids(self.tokenizer, message, self.settings.date_string)
-
-        def part_of(tables: Schema) -> View:
-            return dataclasses.replace(view, tables=tables)
-
-        if not view.linked:
-            kept, left_out = linking.fit(
-                question, view.tables, lambda tables: len(ids(part_of(tables).message(question))) <= room
-            )
-            return ids(part_of(kept).message(question)), part_of(kept), left_out
-        for most in NARROWER:
+        for most in (view.most_columns, *NARROWER):
             narrower = dataclasses.replace(view, most_columns=most)
-            message = narrower.message(question)
-            if len(tokens := ids(message)) <= room:
-                return tokens, narrower, view.not_in(message)
-        raise linking.DoesNotFit("The question is too long for the model's prompt: hardly a column fits beside it. Ask shorter")
+            tokens = prompts.prompt_ids(self.tokenizer, narrower.message(question))
+            if len(tokens) <= room:
+                return tokens, narrower, narrower.left_out(question)
+        raise DoesNotFit("The question is too long for the model's prompt: hardly a column fits beside it. Ask shorter")
 
     @property
     def answer_tokens(self) -> int:
@@ -186,9 +177,6 @@ class Assistant:
         """
         begin, whole = time.perf_counter(), views.view(database, self.settings)
         written, view, left_out = self.proposed(whole, question, candidates)
-        if candidates > 1:
-            own = [one.proposed(views.view(database, one.settings), question, candidates)[0] for one in self.others]
-            written = answers.pool([written, *own])
         found = tried(database, answers.probable(written[0], view), self.settings.query_timeout)
         hint = (
             "" if any(one.result.ok for one in found) else nearest_names([one.result.error or "" for one in found], whole.tables)
@@ -210,8 +198,8 @@ class Assistant:
             batch_size=1,
             checkers=answers.checkers(self.model, self.tokenizer, [view], self.settings),
         )
-        if candidates > 1:
-            written = answers.weighed(self.model, self.tokenizer, written, [question], [view], self.settings)
+        if candidates > 1 and rerank.is_attached(self.model):
+            written = rerank.rescore(self.model, self.tokenizer, written, [question], self.settings)
         return written, view, left_out
 
     def write(self, database: Path, question: str, *, base: bool = False) -> Iterator[str]:
@@ -249,7 +237,7 @@ def nearest_names(errors: Sequence[str], tables: Schema) -> str:
 
 
 def load(run_dir: str | Path | None = None, model: str | None = None) -> Assistant:
-    """The tuned model of a run folder, with those of its ensemble, or of an exported folder or the Hub.
+    """The tuned model of a run folder, or of an exported folder or the Hub.
 
     It runs on the machine at hand: an adapter that was trained in 4 bits on a GPU answers in 32 bits on a CPU.
 
@@ -257,22 +245,20 @@ def load(run_dir: str | Path | None = None, model: str | None = None) -> Assista
         model: a folder that `export` made, or a name on the Hub, of an adapter or a merged model; in place of a run.
 
     Raises:
-        runs.MissingStep: the run has no adapter yet; it says which command makes one; or as `ensemble.members`.
+        runs.MissingStep: the run has no adapter yet; it says which command makes one.
         model_files.ModelNotFound: no model of that name, or not one that this course made.
         runs.OtherConfiguration: an adapter of another base model.
     """
     if model is not None:
         return from_folder(model_files.find(model, adapters=True).folder, name=model)
-    run = trained_run(run_dir)
-    members = ensemble.members(run, run.config())
-    return dataclasses.replace(of_run(run), others=tuple(of_run(member) for member in members))
+    return of_run(trained_run(run_dir))
 
 
 def of_run(run: runs.Run) -> Assistant:
-    """The tuned model of a run with its further adapters, without the other members of an ensemble.
+    """The tuned model of a run, with its reranker where its settings give that weight.
 
     Raises:
-        runs.MissingStep: it lacks one of these adapters.
+        runs.MissingStep: it lacks the reranker.
         model_files.ModelNotFound: its base model cannot be had.
         runs.OtherConfiguration: an adapter of another base model.
     """
@@ -307,12 +293,13 @@ def from_folder(folder: Path, name: str) -> Assistant:
             "name the adapter of a run, or what `python -m helpers export` made"
         )
     kept = json.loads((folder / adapter.COURSE).read_text(encoding="utf-8"))
-    settings = for_this_machine(RunConfig(**kept["settings"]))
+    settings = for_this_machine(config.from_stored(kept["settings"]))
     if (folder / "adapter_config.json").is_file():
         loaded, tokenizer = models.load_trained(settings, folder)
     else:
         loaded, tokenizer = models.load(settings.with_overrides({"model_name": str(folder)}, "this folder"))
-    return Assistant(model=loaded, tokenizer=tokenizer, settings=settings, name=name, trust=trust(kept, settings.helped_by))
+    missing = "its reranker" if settings.rerank_weight else ""
+    return Assistant(model=loaded, tokenizer=tokenizer, settings=settings, name=name, trust=trust(kept, missing))
 
 
 def for_this_machine(settings: RunConfig) -> RunConfig:
@@ -322,7 +309,7 @@ def for_this_machine(settings: RunConfig) -> RunConfig:
     """
     needless: dict[str, Any] = {"engine": "transformers", "gradient_checkpointing": "off", "precision": "auto"}
     if environment.gpu() is None:
-        needless |= {"load_in_4bit": False, "optim": "adamw_torch", "gpu_memory_gib": 0.0}
+        needless |= {"load_in_4bit": False, "optim": "adamw_torch"}
     return settings.with_overrides(needless, "this machine")
 
 

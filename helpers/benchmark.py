@@ -98,9 +98,9 @@ def run_all(run: runs.Run, settings: RunConfig) -> dict[str, Any]:
     tokenizer = models.load_tokenizer(files)
     if not run.has("data"):
         prompts.write_data(run, spider.load_for(settings), tokenizer, settings)
-    rows = prompts.draw(prompts.read_training_rows(run, tokenizer, settings), TRAINING_ROWS, settings.seed)
+    rows = prompts.draw(prompts.read_training_rows(run, tokenizer), TRAINING_ROWS, settings.seed)
     examples, messages = prompts.read_dev(run, settings)
-    asked = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
+    asked = [prompts.prompt_ids(tokenizer, message) for message in messages]
     golds = [len(tokenizer(schema.folded(one.query), add_special_tokens=False)["input_ids"]) + 1 for one in examples]
     recipe = RunConfig(model_name=settings.model_name, data_source=settings.data_source)
     size = sum(file.stat().st_size for file in files.folder.glob("*.safetensors")) / environment.GIB

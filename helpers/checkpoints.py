@@ -23,7 +23,7 @@ def prepare(run: runs.Run, settings: config.RunConfig, rows: Sequence[Row], *, r
         shutil.rmtree(run / FOLDER, ignore_errors=True)
     stored = f"{FOLDER}/made_with.json"
     if (run / stored).is_file() and any((run / FOLDER).glob("checkpoint-*")):
-        before = run.read_json(stored)
+        before = config.modern(run.read_json(stored))
         older = config.RunConfig().values()  # a setting that was not there when a run began had its default's meaning
         changed = [name for name in identity if before.get(name, older.get(name)) != identity[name]]
         if changed:

@@ -20,7 +20,6 @@ if typing.TYPE_CHECKING:
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PROMPT_PARTS = ("order", "values", "lists", "question_first")
-WEIGHING = ("rereadings", "twin_weight", "question_weight", "verifier_weight")  # what has a word in the choice, in its order
 STAGES = ("setup", "data", "model", "train", "evaluate")  # a notebook each, in the order of the course
 LLAMA = "unsloth/Llama-3.2-1B-Instruct"  # Unsloth's ungated copy: the meta-llama original answers students with a 401
 SMOLLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -70,12 +69,10 @@ class RunConfig:
     held_out_databases: int = setting(
         0, "data", "train databases kept from training and judged in place of dev, to choose settings by", low=0
     )
-    held_out_part: int = setting(0, "data", "which of the groups of so many train databases is held out", low=0)
     model_name: str = setting(LLAMA, "data", "Hub name or folder of the model to start from")
     max_seq_length: int = setting(
         1024, "data", "prompt and completion together; longer examples are dropped", unit="tokens", low=16
     )
-    date_string: str = setting("26 Jul 2024", "data", "the date that Llama's chat template writes into every prompt")
     train_examples: int = setting(0, "data", "training examples drawn at random; 0 takes all", unit="examples", low=0)
     seed: int = setting(3407, "data", "of every random choice: order, weights of the adapter, samples", low=0)
     # the model and its adapter
@@ -103,9 +100,6 @@ class RunConfig:
         "model",
         "recompute activations instead of storing them; auto only where memory is short",
         choices=("unsloth", "standard", "off", "auto"),
-    )
-    gpu_memory_gib: float = setting(
-        0.0, "model", "what torch may take of the GPU, to try a smaller card; 0 leaves it all", unit="GiB", low=0
     )
     # the training
     per_device_train_batch_size: int = setting(
@@ -135,7 +129,6 @@ class RunConfig:
         choices=("adamw_8bit", "adamw_torch", "adamw_torch_fused"),
     )
     packing: bool = setting(False, "train", "fill rows of max_seq_length with whole examples, which do not see each other")
-    dataloader_pin_memory: bool = setting(False, "train", "page-locked memory for copies to the GPU")
     save_steps: int = setting(50, "train", "steps between checkpoints, from which a killed run goes on", unit="steps", low=1)
     # the evaluation
     eval_questions: int = setting(0, "evaluate", "dev questions drawn at random; 0 takes all", unit="questions", low=0)
@@ -144,23 +137,8 @@ class RunConfig:
     candidates: int = setting(
         1, "evaluate", "queries found for a question by beam search; the likeliest that runs is taken, best with rows", low=1
     )
-    rereadings: int = setting(
-        0, "evaluate", "further prompts, in other orders, under which the model thinks of each candidate again", low=0
-    )
-    twin_weight: float = setting(
-        0.0, "evaluate", "weight of the word of a further adapter, trained as the first from another seed; 0 needs none", low=0
-    )
-    question_weight: float = setting(
-        0.0, "evaluate", "weight of a second adapter's word on how well a candidate explains the question; 0 needs none", low=0
-    )
-    verifier_weight: float = setting(
-        0.0, "evaluate", "weight of a third adapter's word on whether a candidate answers the question; 0 needs none", low=0
-    )
-    verifier_runs: tuple[str, ...] = setting(
-        (), "evaluate", "runs with held_out_databases whose judged candidates the third adapter learns from"
-    )
-    ensemble_runs: tuple[str, ...] = setting(
-        (), "evaluate", "further runs that have answered: their candidates are pooled with this run's, all counting alike"
+    rerank_weight: float = setting(
+        0.0, "evaluate", "weight of the noisy-channel reranker, a second adapter; 0 trains and uses none", low=0
     )
     per_device_eval_batch_size: int = setting(
         0, "evaluate", "questions answered together; 0 takes as many as fit", unit="questions", low=0
@@ -176,17 +154,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         for field in settings_fields():
             object.__setattr__(self, field.name, checked(field.name, getattr(self, field.name)))
-        for name in WEIGHING:
-            if getattr(self, name) and self.candidates == 1:
-                raise ValueError(f"{name} chooses among candidates: set candidates to 2 or more, or {name} to 0")
-        if self.ensemble_runs and self.candidates == 1:
-            raise ValueError("ensemble_runs pools candidates: set candidates to 2 or more, or ensemble_runs to ''")
-        if self.rereadings and (self.prompt_style != "linked" or "order" not in self.prompt_parts):
-            raise ValueError("rereadings shakes the order of linked prompts: set prompt_style='linked', or rereadings to 0")
-        if self.held_out_part and not self.held_out_databases:
-            raise ValueError("held_out_part is a group of held_out_databases: set that above 0, or held_out_part to 0")
-        if self.verifier_weight and not self.verifier_runs:
-            raise ValueError("verifier_weight needs judged candidates to learn from: name runs that made them in verifier_runs")
+        if self.rerank_weight and self.candidates == 1:
+            raise ValueError("rerank_weight chooses among candidates: set candidates to 2 or more, or rerank_weight to 0")
         if self.max_steps == 0 and self.num_train_epochs == 0:
             raise ValueError("max_steps=0 and num_train_epochs=0 leave nothing to train: set one of them")
         self.share(self.num_processes)
@@ -212,20 +181,12 @@ class RunConfig:
     @property
     def decoding(self) -> str:
         """How the tuned model's answers are found, in words."""
-        words = [f"{self.candidates} beams, the best that runs, best with rows" if self.candidates > 1 else "greedy"]
+        words = [f"{self.candidates} beams, execution-guided selection" if self.candidates > 1 else "greedy"]
         if self.constrained and self.prompt_style == "linked":
-            words.append("names of the schema alone")
-        words += [f"{name} {getattr(self, name):g}" for name in WEIGHING if getattr(self, name)]
-        if self.ensemble_runs:
-            words.append(f"{1 + len(self.ensemble_runs)} runs pooled")
+            words.append("grammar-constrained")
+        if self.rerank_weight:
+            words.append(f"noisy-channel reranker (weight {self.rerank_weight:g})")
         return ", ".join(words)
-
-    @property
-    def helped_by(self) -> str:
-        """What helps the first adapter to choose, in words: further adapters, and further runs; '' where nothing does."""
-        words = ["further adapters"] * any((self.twin_weight, self.question_weight, self.verifier_weight))
-        words += ["further runs"] * bool(self.ensemble_runs)
-        return " and ".join(words)
 
     def steps(self, examples: int) -> int:
         """Optimiser steps of the whole training, given how many examples there are."""
@@ -277,6 +238,45 @@ def stage_of(name: str) -> str:
     return {field.name: field.metadata["stage"] for field in settings_fields()}[name]
 
 
+# What older runs call their settings, and the settings that are gone: whatever value they have (None), or if it is this one.
+RENAMED = {"question_weight": "rerank_weight"}
+GONE: dict[str, Any] = {
+    "date_string": "26 Jul 2024",
+    "gpu_memory_gib": None,
+    "dataloader_pin_memory": None,
+    "held_out_part": 0,
+    "rereadings": 0,
+    "twin_weight": 0,
+    "verifier_weight": 0,
+    "verifier_runs": None,
+    "ensemble_runs": [],
+}
+
+
+def modern(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that an older version kept, by their names of today.
+
+    Raises:
+        ValueError: a setting that is gone has a value that no code obeys any more.
+    """
+    for name, neutral in GONE.items():
+        if neutral is not None and name in values and values[name] != neutral:
+            raise ValueError(
+                f"This was made with {name}={values[name]!r}, which 0.2.0 no longer has: use version 0.1.0, or start a new run"
+            )
+    return {RENAMED.get(name, name): value for name, value in values.items() if name not in GONE}
+
+
+def from_stored(values: Mapping[str, Any], preset: str = "seed", origin: Mapping[str, str] | None = None) -> RunConfig:
+    """The configuration that a run folder or an exported model keeps.
+
+    Raises:
+        ValueError: as `modern`, or a value is out of range.
+    """
+    known = {RENAMED.get(name, name): place for name, place in (origin or {}).items() if name not in GONE}
+    return RunConfig(preset=preset, origin=known, **modern(values))
+
+
 # Each preset as its differences from the published recipe, which RunConfig's defaults spell out.
 PRESETS: dict[str, dict[str, Any]] = {
     "seed": {},
@@ -300,7 +300,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "save_steps": 200,
         "constrained": True,
         "candidates": 8,
-        "question_weight": 0.7,
+        "rerank_weight": 0.7,
     },
     # Sized for two cores: float32 (bf16 is far slower there), short rows, a learning rate that fits so few steps.
     "cpu": {
@@ -403,8 +403,6 @@ def checked(name: str, value: Any) -> Any:
     if name not in fields:
         raise ValueError(f"No parameter is called {name!r}.{nearest(name, fields)}")
     metadata = fields[name].metadata
-    if not value and fields[name].default == ():
-        return ()
     value = as_type(name, value, typing.get_type_hints(RunConfig)[name])
     for one in value if isinstance(value, tuple) else (value,):
         if metadata["choices"] and one not in metadata["choices"]:

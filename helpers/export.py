@@ -199,8 +199,7 @@ def modelfile(tokenizer: Any, settings: RunConfig) -> str:
 
     The model's first token is left out of the template where the runtime writes it itself (`adds_bos`).
     """
-    turn = [{"role": "user", "content": PLACE}]
-    text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, date_string=settings.date_string)
+    text = prompts.prompt_text(tokenizer, PLACE)
     if adds_bos(tokenizer):
         text = text.removeprefix(tokenizer.bos_token)
     before, after = text.split(PLACE)
@@ -264,7 +263,7 @@ class Asked(NamedTuple):
 def answers(assistant: ask.Assistant, asked: Sequence[Asked]) -> list[str]:
     """An assistant's greedy predictions."""
     settings, tokenizer = assistant.settings, assistant.tokenizer
-    ids = [prompts.prompt_ids(tokenizer, one.message, settings.date_string) for one in asked]
+    ids = [prompts.prompt_ids(tokenizer, one.message) for one in asked]
     written = generation.answer(
         assistant.model,
         tokenizer,
@@ -302,8 +301,7 @@ def llama_cpp_answers(file: Path, tokenizer: Any, settings: RunConfig, asked: Se
     runtime = Llama(model_path=str(file), n_ctx=2048, verbose=False)
     written = []
     for one in asked:
-        turn = [{"role": "user", "content": one.message}]
-        text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, date_string=settings.date_string)
+        text = prompts.prompt_text(tokenizer, one.message)
         ids = runtime.tokenize(text.encode(), add_bos=False, special=True)
         found = runtime.create_completion(ids, max_tokens=settings.max_new_tokens, temperature=0, stop=[tokenizer.eos_token])
         written.append(one.view.sql(found["choices"][0]["text"]))

@@ -11,6 +11,8 @@ from helpers.progress import tqdm
 
 FILLING = -1e8  # log probability at and below which a beam is none
 
+Answers = list[list[tuple[str, float]]]  # candidates of each question: (text as the model writes it, log probability in nats)
+
 
 def answer(
     model: Any,
@@ -49,7 +51,7 @@ def search(
     base: bool = False,
     lengths: Sequence[int] | None = None,
     progress: str = "",
-) -> list[list[tuple[str, float]]]:
+) -> Answers:
     """The most probable answers to each prompt, in the order of the prompts, the best first: text and log probability.
 
     Prompts are sorted by length and padded on the left, so that a batch wastes little and every row ends where its answer begins.
@@ -73,7 +75,7 @@ def search(
     if len(fitting) < len(prompts):
         print(f"{len(prompts) - len(fitting):,} prompts are longer than {room:,} tokens: they get no answer")
     order = sorted(fitting, key=lambda number: -len(prompts[number]))  # longest first: memory runs out at once or never
-    answers: list[list[tuple[str, float]]] = [[] for _ in prompts]
+    answers: Answers = [[] for _ in prompts]
     with (
         models.answering(model, base=base),
         tqdm(total=len(order), desc=progress, unit="question", disable=not progress) as bar,

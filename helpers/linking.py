@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from helpers.names import Names
-from helpers.schema import ForeignKey, Schema, Table
-from helpers.words import pieces, stem, stem_set
+from helpers.schema import Schema
+from helpers.words import pieces, stem
 
 if TYPE_CHECKING:
     import random
 
-TABLE_WEIGHT = 3.0  # a table that is named counts more than one of its columns
-LINK_WEIGHT = 0.5  # of being linked to a table that is named: joins lead through it
 COMMON_SHARE = 0.5  # of a word that is in every other question, beside a rarer one
 COMMON = frozenset(
     "a all and are at by each for from give has have how id in is it its list many me name of on or show that the "
@@ -28,92 +26,6 @@ DROPPED_IN, DROPPED = 0.5, 0.6  # in half of the shaken prompts up to this share
 MOST_COLUMNS = 60
 
 Place = tuple[str, str]  # a table's and a column's own name in lower case
-
-
-class DoesNotFit(ValueError):
-    """Not even one column beside the question fits the prompt."""
-
-
-def fit(question: str, tables: Schema, fits: Callable[[Schema], bool]) -> tuple[Schema, tuple[str, ...]]:
-    """As much of a schema as fits, the parts that share words with the question first.
-
-    Args:
-        fits: whether a schema, written into the prompt beside the question, leaves room for an answer.
-
-    Returns:
-        the schema, tables and columns in their old order, and the names of what was left out: `table`, or `table.column`
-        where the best table alone is too wide.
-
-    Raises:
-        DoesNotFit: the question itself leaves no room.
-    """
-    if fits(tables):
-        return tables, ()
-    asked = stem_set(question)
-    score = scores(asked, tables)
-    kept: list[str] = []
-    for table in sorted(tables.tables, key=lambda table: -score[table.name]):
-        if fits(part(tables, [*kept, table.name])):
-            kept.append(table.name)
-    if kept:
-        return part(tables, kept), tuple(table.name for table in tables.tables if table.name not in kept)
-    best = max(tables.tables, key=lambda table: score[table.name])
-    columns = widest(asked, best, lambda names: fits(narrowed(tables, best, names)))
-    if not columns:
-        raise DoesNotFit("The question is too long for the model's prompt: not even one column fits beside it. Ask shorter")
-    left_out = [table.name for table in tables.tables if table is not best]
-    return narrowed(tables, best, columns), (
-        *left_out,
-        *(f"{best.name}.{column.name}" for column in best.columns if column.name not in columns),
-    )
-
-
-def scores(asked: set[str], tables: Schema) -> dict[str, float]:
-    """How much each table has to do with a question, by shared words; linked tables share a little of it."""
-    own = {
-        table.name: TABLE_WEIGHT * len(asked & stem_set(table.name))
-        + len(asked & {word for column in table.columns for word in stem_set(column.name)})
-        for table in tables.tables
-    }
-    linked = dict.fromkeys(own, 0.0)
-    for key in tables.foreign_keys:
-        for one, other in ((key.table, key.to_table), (key.to_table, key.table)):
-            linked[one] = max(linked[one], LINK_WEIGHT if own[other] else 0.0)
-    return {name: own[name] + linked[name] for name in own}
-
-
-def widest(asked: set[str], table: Table, fits: Callable[[list[str]], bool]) -> list[str]:
-    """Columns of one table that fit: those the question names, then keys, then as they come."""
-    order = sorted(table.columns, key=lambda column: (-len(asked & stem_set(column.name)), not column.primary_key))
-    kept: list[str] = []
-    for column in order:
-        if fits([*kept, column.name]):
-            kept.append(column.name)
-    return kept
-
-
-def part(tables: Schema, names: Iterable[str]) -> Schema:
-    """Some tables of a schema, and the keys between them."""
-    wanted = set(names)
-    return with_keys(tables, tuple(table for table in tables.tables if table.name in wanted))
-
-
-def narrowed(tables: Schema, table: Table, columns: Iterable[str]) -> Schema:
-    """One table with some of its columns."""
-    wanted = set(columns)
-    kept = tuple(column for column in table.columns if column.name in wanted)
-    return with_keys(tables, (dataclasses.replace(table, columns=kept),))
-
-
-def with_keys(tables: Schema, kept: tuple[Table, ...]) -> Schema:
-    """A schema of these tables, with those of the old keys that still have both ends."""
-    there = {(table.name.lower(), column.name.lower()) for table in kept for column in table.columns}
-
-    def whole(key: ForeignKey) -> bool:
-        ends = {(key.table.lower(), key.column.lower()), (key.to_table.lower(), key.to_column.lower())}
-        return ends <= there
-
-    return dataclasses.replace(tables, tables=kept, foreign_keys=tuple(key for key in tables.foreign_keys if whole(key)))
 
 
 Order = list[tuple[str, list[str]]]  # tables and their columns, by own names in lower case, the likeliest first
@@ -203,3 +115,38 @@ def cut(order: Order, most: int, needed: Collection[Place] = ()) -> Order:
         if first:
             kept.append((table, first))
     return kept
+
+
+def part(tables: Schema, order: Order) -> Schema:
+    """The tables and columns of an order as a schema of their own: in their declared order, with the keys that have both ends."""
+    kept = {(table, name) for table, columns in order for name in columns}
+    there = {table for table, _ in order}
+    return dataclasses.replace(
+        tables,
+        tables=tuple(
+            dataclasses.replace(
+                table,
+                columns=tuple(one for one in table.columns if (table.name.lower(), one.name.lower()) in kept),
+            )
+            for table in tables.tables
+            if table.name.lower() in there
+        ),
+        foreign_keys=tuple(
+            key
+            for key in tables.foreign_keys
+            if {(key.table.lower(), key.column.lower()), (key.to_table.lower(), key.to_column.lower())} <= kept
+        ),
+    )
+
+
+def left_out(tables: Schema, order: Order) -> tuple[str, ...]:
+    """What of a schema an order lacks: `table`, or `table.column` where the table itself is there."""
+    kept = {table: set(columns) for table, columns in order}
+    found: list[str] = []
+    for table in tables.tables:
+        if table.name.lower() not in kept:
+            found.append(table.name)
+        else:
+            columns = kept[table.name.lower()]
+            found += [f"{table.name}.{one.name}" for one in table.columns if one.name.lower() not in columns]
+    return tuple(found)

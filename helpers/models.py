@@ -39,8 +39,6 @@ def check_machine(settings: RunConfig) -> None:
             wrong.append("precision='fp16'")
         if settings.optim == "adamw_8bit":
             wrong.append("optim='adamw_8bit'")
-        if settings.gpu_memory_gib:
-            wrong.append("gpu_memory_gib")
         if wrong:
             raise ValueError(
                 f"Preset {settings.preset!r} needs a CUDA GPU for {', '.join(wrong)}.\n"
@@ -100,7 +98,7 @@ def load(settings: RunConfig, files: ModelFiles | None = None) -> tuple[Any, Any
         ValueError: this machine cannot do what the settings ask for.
     """
     start_engine(settings)
-    memory.limit_gpu_memory(settings.gpu_memory_gib)
+    memory.limit_gpu_memory()
     files = files or find(settings.model_name)
     if environment.engine(settings.engine) == "unsloth":
         model = load_with_unsloth(settings, files)  # before transformers: unsloth patches it at import

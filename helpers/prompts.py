@@ -16,25 +16,31 @@ from helpers.spider import DataSet, Example
 from helpers.views import View, view
 
 T = TypeVar("T")
+DATE = "26 Jul 2024"  # given to chat templates: Llama 3.2's would write today's date, and so another prompt every day
 
 
 class TemplateError(RuntimeError):
     """A chat template that renders a prompt otherwise alone than before its completion."""
 
 
-def prompt_ids(tokenizer: Any, message: str, date_string: str) -> list[int]:
-    """The tokens of a prompt, up to where the assistant begins to write.
-
-    `date_string` goes to the template: Llama 3.2's writes today's date otherwise, and every day another prompt.
-    """
-    return rendered(tokenizer, [[{"role": "user", "content": message}]], date_string, add_generation_prompt=True)[0]
+def prompt_ids(tokenizer: Any, message: str) -> list[int]:
+    """The tokens of a prompt, up to where the assistant begins to write."""
+    return rendered(tokenizer, [[{"role": "user", "content": message}]], add_generation_prompt=True)[0]
 
 
-def rendered(tokenizer: Any, conversations: Sequence[list[dict]], date_string: str, **options: Any) -> list[list[int]]:
-    """Token ids of conversations by the tokenizer's own chat template."""
-    texts = [
-        tokenizer.apply_chat_template(messages, tokenize=False, date_string=date_string, **options) for messages in conversations
-    ]
+def prompt_text(tokenizer: Any, message: str) -> str:
+    """The prompt as text, special tokens included, up to where the assistant begins to write."""
+    return chat_text(tokenizer, [{"role": "user", "content": message}], add_generation_prompt=True)
+
+
+def chat_text(tokenizer: Any, messages: list[dict], **options: Any) -> str:
+    """A conversation by the tokenizer's own chat template, with a fixed date (`DATE`)."""
+    return tokenizer.apply_chat_template(messages, tokenize=False, date_string=DATE, **options)
+
+
+def rendered(tokenizer: Any, conversations: Sequence[list[dict]], **options: Any) -> list[list[int]]:
+    """Token ids of conversations, a list each."""
+    texts = [chat_text(tokenizer, messages, **options) for messages in conversations]
     return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
@@ -56,7 +62,7 @@ class Row:
         return sum(self.completion_mask)
 
 
-def training_row(tokenizer: Any, message: str, sql: str, date_string: str) -> Row:
+def training_row(tokenizer: Any, message: str, sql: str) -> Row:
     """One example to learn from.
 
         input_ids         <|user|> schema question <|assistant|>  SELECT … <|end|>
@@ -65,10 +71,10 @@ def training_row(tokenizer: Any, message: str, sql: str, date_string: str) -> Ro
     Raises:
         TemplateError: the prompt alone is not the beginning of the whole, so a mask by its length would be wrong.
     """
-    return training_rows(tokenizer, [(message, sql)], date_string)[0]
+    return training_rows(tokenizer, [(message, sql)])[0]
 
 
-def training_rows(tokenizer: Any, pairs: Sequence[tuple[str, str]], date_string: str) -> list[Row]:
+def training_rows(tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> list[Row]:
     """`training_row` for many pairs of a message and what is to be written, tokenised together.
 
     Raises: as `training_row`.
@@ -77,8 +83,8 @@ def training_rows(tokenizer: Any, pairs: Sequence[tuple[str, str]], date_string:
     told = [[*turns, {"role": "assistant", "content": sql}] for turns, (_, sql) in zip(asked, pairs, strict=True)]
     if not pairs:
         return []
-    prompts = rendered(tokenizer, asked, date_string, add_generation_prompt=True)
-    return [as_row(tokenizer, *one) for one in zip(prompts, rendered(tokenizer, told, date_string), strict=True)]
+    prompts = rendered(tokenizer, asked, add_generation_prompt=True)
+    return [as_row(tokenizer, *one) for one in zip(prompts, rendered(tokenizer, told), strict=True)]
 
 
 def as_row(tokenizer: Any, prompt: list[int], whole: list[int]) -> Row:
@@ -121,7 +127,7 @@ def write_data(
             unsaid += 1
             continue
         pairs += [(example, pair) for pair in made]
-    rows = training_rows(tokenizer, [(pair.message, pair.completion) for _, pair in pairs], settings.date_string)
+    rows = training_rows(tokenizer, [(pair.message, pair.completion) for _, pair in pairs])
     kept, dropped, train = [], [], []
     for (example, pair), row in zip(pairs, rows, strict=True):
         if len(row.input_ids) > settings.max_seq_length:
@@ -140,6 +146,7 @@ def write_data(
     run.add_to_record(
         data_name=dataset.name,
         data_note=dataset.note,
+        date_string=DATE,
         data_sha256=dataset.sha256,
         train_examples={"kept": len(kept), "dropped": len(dropped)} | unsaid_examples,
     )
@@ -172,10 +179,10 @@ def load_dataset(run: Run, settings: RunConfig) -> DataSet:
     return dataset
 
 
-def read_training_rows(run: Run, tokenizer: Any, settings: RunConfig) -> list[Row]:
+def read_training_rows(run: Run, tokenizer: Any) -> list[Row]:
     """The tokenised examples of the run's data/train.jsonl."""
     examples = run.read_jsonl("data/train.jsonl")
-    return training_rows(tokenizer, [(one["message"], one["completion"]) for one in examples], settings.date_string)
+    return training_rows(tokenizer, [(one["message"], one["completion"]) for one in examples])
 
 
 def read_dev(run: Run, settings: RunConfig) -> tuple[list[Example], list[str]]:

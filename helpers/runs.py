@@ -110,7 +110,7 @@ class Run:
     def config(self) -> config.RunConfig:
         """The configuration that the run was made with."""
         stored = self.read_json("config.json")
-        return config.RunConfig(preset=stored["preset"], origin=stored["origin"], **stored["values"])
+        return config.from_stored(stored["values"], stored["preset"], stored["origin"])
 
     def record(self) -> dict[str, Any]:
         """What is known of the run so far (record.json), empty for a new one."""
@@ -288,7 +288,6 @@ def save_config(run: Run, settings: config.RunConfig) -> None:
         model_name=portable(settings.model_name),
         data_source=portable(settings.data_source),
         prompt_style=settings.prompt_style,
-        date_string=settings.date_string,
         seed=settings.seed,
         overrides={name: portable(settings.values()[name]) for name in settings.origin},
     )

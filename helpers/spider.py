@@ -131,21 +131,21 @@ class DataSet:
 
 def load_for(settings: RunConfig) -> DataSet:
     """The data set that a run's settings ask for. Raises: as `load`."""
-    return load(settings.data_source, settings.held_out_databases, settings.held_out_part)
+    return load(settings.data_source, settings.held_out_databases)
 
 
-def load(data_source: str, held_out_databases: int = 0, held_out_part: int = 0) -> DataSet:
+def load(data_source: str, held_out_databases: int = 0) -> DataSet:
     """The data set that a configuration's `data_source` names: "spider", "sample" or a folder.
 
     Args:
-        held_out_databases, held_out_part: as `hold_out`; 0 databases leave train and dev as they are.
+        held_out_databases: as in `hold_out`; 0 leaves train and dev as they are.
 
     Raises:
         download.DownloadError: Spider could not be fetched.
         BadData: a folder does not hold what it should, each fault named.
     """
     if held_out_databases:
-        return hold_out(load(data_source), held_out_databases, held_out_part)
+        return hold_out(load(data_source), held_out_databases)
     if data_source == "sample":
         return load_sample()
     if data_source == "spider":
@@ -154,27 +154,19 @@ def load(data_source: str, held_out_databases: int = 0, held_out_part: int = 0) 
     return load_folder(environment.resolve(data_source))
 
 
-def hold_out(dataset: DataSet, count: int, part: int = 0) -> DataSet:
-    """The data set with some of its train databases in place of dev: to choose settings by, or to learn from mistakes.
-
-    Args:
-        part: which group of so many databases, from 0; the groups are always the same, and share no database.
+def hold_out(dataset: DataSet, count: int) -> DataSet:
+    """Replace dev by the examples of `count` train databases, always the same ones, to choose settings by.
 
     Raises:
-        BadData: train would have no database left, or there are not so many groups.
+        BadData: no database would be left to train on.
     """
     there = sorted({example.db_id for example in dataset.train})
     if count >= len(there):
         raise BadData(f"held_out_databases={count}, but {dataset.name} trains on {len(there)} databases: some must be left")
-    first = random.Random(0).sample(there, count)
-    others = [db_id for db_id in there if db_id not in first]
-    random.Random(0).shuffle(others)
-    held = set([*first, *others][part * count : (part + 1) * count])
-    if len(held) < count:
-        raise BadData(f"held_out_part={part}: {len(there)} databases make only {len(there) // count} groups of {count}")
+    held = set(random.Random(0).sample(there, count))
     return dataclasses.replace(
         dataset,
-        name=f"{dataset.name}, {count} train databases held out{f' (group {part})' if part else ''}",
+        name=f"{dataset.name}, {count} train databases held out",
         train=tuple(example for example in dataset.train if example.db_id not in held),
         dev=tuple(dataclasses.replace(example, seen=False) for example in dataset.train if example.db_id in held),
     )

@@ -111,7 +111,7 @@ def make_trainer(
         "ddp_broadcast_buffers": False,  # they are tables of positions, and never change
         "gradient_checkpointing": shape.gradient_checkpointing != "off",
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
-        "dataloader_pin_memory": settings.dataloader_pin_memory,
+        "dataloader_pin_memory": False,
         # what is kept and shown
         "logging_steps": 1,
         "include_num_input_tokens_seen": "non_padding",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import checkpoints, config, probe, processes, runs
+from helpers import checkpoints, config, models, probe, processes, prompts, rerank, runs
 from helpers.memory import reset_peak_memory
 from helpers.prompts import Row
 from helpers.trainer import Shape, cut, dataset_of, make_trainer
@@ -220,3 +220,50 @@ def how_to_go_on(run: runs.Run) -> str:
     if kept is None:
         return "there was no checkpoint yet: it will start again"
     return f"{kept.name} is kept: run the same again to go on from it"
+
+
+RERANKER_LENGTH = {"num_train_epochs": 3.0, "max_steps": 0}
+
+
+def train_reranker(
+    run: runs.Run, tokenizer: Any, settings: config.RunConfig, shape: Shape | None = None, *, resume: bool = True
+) -> Outcome | None:
+    """Train the noisy-channel reranker from SQL to question, on the run's own training examples, in its folder `channel/`.
+
+    Args:
+        shape: of a step, where it is known.
+        resume: go on from its newest checkpoint; False throws it away.
+
+    Returns:
+        what the training came to; None where `rerank_weight` is 0.
+
+    Raises: as `train`, and
+        ValueError: all examples are longer than max_seq_length.
+    """
+    if not settings.rerank_weight:
+        return None
+    own = settings.with_overrides(RERANKER_LENGTH, "the reranker")
+    rows = reranker_rows(run, tokenizer)
+    fitting = [row for row in rows if len(row.input_ids) <= own.max_seq_length]
+    if not fitting:
+        raise ValueError(
+            f"All {len(rows):,} examples for the reranker are longer than max_seq_length={own.max_seq_length}: "
+            "raise it in a new run"
+        )
+    part = runs.Run(run / rerank.NAME)
+    part.path.mkdir(exist_ok=True)
+    model, _ = models.load(own)
+    start = functools.partial(processes.start, "channel", run)
+    outcome = train(model, tokenizer, fitting, own, part, shape=shape, start=start, resume=resume)
+    if processes.is_first():
+        with part.new_folder("adapter") as folder:
+            model.save_pretrained(folder)
+        if outcome.new_steps:
+            run.add_to_record(channel=outcome.record())
+    return outcome
+
+
+def reranker_rows(run: runs.Run, tokenizer: Any) -> list[Row]:
+    """Each training example once, the SQL as prompt and the question as completion."""
+    pairs = dict.fromkeys((one["completion"], one["question"]) for one in run.read_jsonl("data/train.jsonl"))
+    return prompts.training_rows(tokenizer, list(pairs))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,6 @@ from helpers.schema import Schema
 
 LINKED_KEYS = 25  # foreign keys written at most
 INSTRUCTION = "Write one SQLite query that answers the question."
-SHOWN_NAME = re.compile(r"\w+\.\w+")
-CELL = re.compile(r"'[^']*'")
 EXAMPLE = Schema(
     db_id="example",
     tables=(
@@ -45,7 +42,7 @@ class View:
     Attributes:
         names: what the model calls its tables and columns, in style "linked".
         cells: the texts in its cells, in style "linked".
-        most_columns: a wider schema is cut in every message, in style "linked".
+        most_columns: a wider schema is cut in every message; None leaves it whole.
     """
 
     database: Path | None
@@ -53,7 +50,7 @@ class View:
     names: Names
     cells: values.Index
     settings: RunConfig
-    most_columns: int = linking.MOST_COLUMNS
+    most_columns: int | None = None
 
     @property
     def linked(self) -> bool:
@@ -69,21 +66,18 @@ class View:
         if self.linked:
             parts = self.settings.prompt_parts
             return linked_message(question, self.names, self.cells, parts, most_columns=self.most_columns, chance=chance)
-        return user_message(question, self.tables, self.settings.prompt_style)
+        if self.most_columns is None:
+            return user_message(question, self.tables, self.settings.prompt_style)
+        order = linking.cut(linking.rank(question, self.names, ()), self.most_columns)
+        return user_message(question, linking.part(self.tables, order), self.settings.prompt_style)
 
-    def not_in(self, message: str) -> tuple[str, ...]:
-        """The tables, or columns of tables that are there, that a linked message leaves out, by their own names."""
-        lines = message.splitlines()
-        there = set(SHOWN_NAME.findall(CELL.sub("", "\n".join(line for line in lines if line != lines[-1]))))
-        tables = {shown.partition(".")[0] for shown in there}
-        left_out = []
-        for table in self.tables.tables:
-            if self.names.tables[table.name.lower()] not in tables:
-                left_out.append(table.name)
-                continue
-            columns = (column.name for column in table.columns)
-            left_out += [f"{table.name}.{name}" for name in columns if self.names.full(table.name, name) not in there]
-        return tuple(left_out)
+    def left_out(self, question: str) -> tuple[str, ...]:
+        """The tables, or columns of tables that are there, for which the message has no room, by their own names."""
+        if self.most_columns is None:
+            return ()
+        found = values.find(question, self.cells, self.names) if self.linked else {}
+        order = linking.rank(question, self.names, found)
+        return linking.left_out(self.tables, linking.cut(order, self.most_columns))
 
     def training_pairs(self, question: str, sql: str, chance: random.Random, names: Pool | None = None) -> list[TrainingPair]:
         """What to learn from one example: the message that is also asked, then `train_variants` - 1 that are shaken.
@@ -151,6 +145,7 @@ def view(database: Path, settings: RunConfig, tables: Schema | None = None) -> V
         names=names.name(tables, original=not settings.readable_names),
         cells=values.index(database) if wants_cells else values.EMPTY,
         settings=settings,
+        most_columns=linking.MOST_COLUMNS if linked else None,
     )
 
 
@@ -176,7 +171,7 @@ def linked_message(
     cells: values.Index,
     parts: Collection[str],
     *,
-    most_columns: int = linking.MOST_COLUMNS,
+    most_columns: int | None = linking.MOST_COLUMNS,
     needed: tuple[Collection[str], Collection[linking.Place]] | None = None,
     chance: random.Random | None = None,
 ) -> str:
@@ -212,7 +207,8 @@ def linked_message(
             if column.primary_key
         }
         order = linking.thinned(order, wanted, keys, chance)
-    order = linking.cut(order, most_columns, wanted)
+    if most_columns is not None:
+        order = linking.cut(order, most_columns, wanted)
 
     def shown(place: linking.Place) -> str:
         texts = found.get(place) or (cells.lists.get(place, ())[: values.LIST_SHOWN] if "lists" in parts else ())

@@ -1,13 +1,12 @@
 """One process of several that do a notebook's work together: accelerate launch --num_processes 2 -m helpers.worker train RUN
 
-`train` does what 04 Train does, `twin`, `channel` and `verifier` what its further adapters need, `answers` finds the answers
-that 05 Evaluate judges. The run folder must hold what they read; on several hosts, all of them must see it.
+`train` does what 04 Train does, `channel` trains its reranker, `answers` finds the answers that 05 Evaluate judges. The run
+folder must hold what they read; on several hosts, all of them must see it.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import os
 import sys
@@ -45,21 +44,20 @@ def train(run: Run, shape: dict | None) -> None:
 
     settings = run.config()
     model, tokenizer = models.load(settings)
-    rows = prompts.read_training_rows(run, tokenizer, settings)
+    rows = prompts.read_training_rows(run, tokenizer)
     outcome = training.train(model, tokenizer, rows, settings, run, shape=shape and trainer.Shape(**shape))
     if processes.is_first():
         adapter.save(model, tokenizer, settings, run, outcome)
 
 
-def further(name: str, run: Run, shape: dict | None) -> None:
-    """Train the adapter of this name, beside the first, and keep it."""
-    from helpers import channel, model_files, models, trainer, twin, verifier
+def train_reranker(run: Run, shape: dict | None) -> None:
+    """Train the reranker and keep it."""
+    from helpers import model_files, models, trainer, training
 
     settings = run.config()
     models.start_engine(settings)
     tokenizer = models.load_tokenizer(model_files.find(settings.model_name))
-    learn = {part.NAME: part.learn for part in (twin, channel, verifier)}[name]
-    learn(run, tokenizer, settings, shape=shape and trainer.Shape(**shape))
+    training.train_reranker(run, tokenizer, settings, shape=shape and trainer.Shape(**shape))
 
 
 def answers(run: Run, shape: None) -> None:
@@ -77,13 +75,7 @@ def answers(run: Run, shape: None) -> None:
         answers.found(model, tokenizer, messages, settings, run, questions=questions, views=views, base=base)
 
 
-JOBS = {
-    "train": train,
-    "twin": functools.partial(further, "twin"),
-    "channel": functools.partial(further, "channel"),
-    "verifier": functools.partial(further, "verifier"),
-    "answers": answers,
-}
+JOBS = {"train": train, "channel": train_reranker, "answers": answers}
 
 if __name__ == "__main__":
     main()

@@ -107,7 +107,7 @@ def sample(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def linked_run(smoke, sample, tmp_path_factory):
-    """A run whose data is ready: linked prompts grouped by length, candidates weighed by a second adapter."""
+    """A run whose data is ready: linked prompts grouped by length, candidates that a reranker scores."""
     from helpers import models, prompts, runs
 
     changes = {
@@ -117,7 +117,7 @@ def linked_run(smoke, sample, tmp_path_factory):
         "train_sampling_strategy": "group_by_length",
         "gradient_accumulation_steps": 2,
         "candidates": 2,
-        "question_weight": 0.5,
+        "rerank_weight": 0.5,
     }
     settings = smoke.with_overrides(changes, "this test")
     run = runs.Run(tmp_path_factory.mktemp("run"))

@@ -1,6 +1,5 @@
 """Asking a database: which candidate is shown, what is said when none runs, and who may answer."""
 
-import dataclasses
 import io
 import json
 import math
@@ -14,7 +13,6 @@ from helpers import (
     databases,
     environment,
     execution,
-    extra,
     generation,
     model_files,
     models,
@@ -136,7 +134,7 @@ def test_when_nothing_runs_the_answer_says_what_is_missing(assistant, concert_db
 
 
 def test_beams_are_ordered_by_probability_and_the_first_of_one_is_the_greedy_answer(assistant):
-    ids = prompts.prompt_ids(assistant.tokenizer, "Which singers are there?", "26 Jul 2024")
+    ids = prompts.prompt_ids(assistant.tokenizer, "Which singers are there?")
     (beams,) = generation.search(assistant.model, assistant.tokenizer, [ids], count=4, max_new_tokens=12, batch_size=1)
     logs = [log for _, log in beams]
     assert len(beams) == 4 and logs == sorted(logs, reverse=True) and all(log < 0 for log in logs)
@@ -166,22 +164,6 @@ def test_a_schema_too_wide_for_the_prompt_is_cut_and_said(assistant, wide):
     assert "people: name, age" in assistant.tokenizer.decode(ids)
     assert left_out and all(name.startswith("t") for name in left_out)
     assert len(ids) <= ask.ROOM
-
-
-def test_a_prompt_that_was_cut_is_cut_as_well_when_it_is_read_again(assistant, wide, monkeypatch):
-    again = {"prompt_style": "linked", "candidates": 2, "rereadings": 2}
-    careful = dataclasses.replace(assistant, settings=assistant.settings.with_overrides(again, "this test"))
-    heard = []
-
-    def score(model, tokenizer, messages, texts, settings, **_):
-        heard.extend(messages)
-        return [0.0] * len(messages)
-
-    monkeypatch.setattr(extra, "score", score)
-    found = careful.ask(wide, "How old are the people?", candidates=2)
-    assert found.left_out and heard
-    shown = prompts.prompt_ids(assistant.tokenizer, max(heard, key=len), assistant.settings.date_string)
-    assert len(shown) <= ask.ROOM
 
 
 def test_an_empty_question_is_refused(assistant, concert_db):

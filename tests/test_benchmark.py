@@ -19,7 +19,7 @@ def measured(smoke, sample, tmp_path_factory):
     run, tokenizer = Run(tmp_path_factory.mktemp("benchmark")), models.load(smoke)[1]
     runs.save_config(run, smoke)
     prompts.write_data(run, sample, tokenizer, smoke)
-    rows = prompts.read_training_rows(run, tokenizer, smoke)
+    rows = prompts.read_training_rows(run, tokenizer)
     asked = [(rows[0].input_ids[:20], 3), (rows[1].input_ids[:30], 5)]
     arms = [
         Arm(name="whole", steps=4),

@@ -32,7 +32,6 @@ PUBLISHED = {
     "per_device_train_batch_size": 0,  # 8 examples a step in whichever shape is fastest; 1 is the recipe's own
     "gradient_accumulation_steps": 8,
     "gradient_checkpointing": "unsloth",
-    "dataloader_pin_memory": False,
     "optim": "adamw_8bit",
     "learning_rate": 2e-4,
     "lr_scheduler_type": "linear",
@@ -301,6 +300,26 @@ def test_the_values_make_the_same_configuration_again(plain_machine):
     assert RunConfig(**settings.values()) == settings
 
 
+# Settings of older versions
+
+
+def test_settings_of_an_older_run_are_read_by_their_names_of_today():
+    old = RunConfig(candidates=4).values() | {"question_weight": 0.7, "date_string": "26 Jul 2024", "twin_weight": 0.0}
+    old.pop("rerank_weight")
+    old |= {"dataloader_pin_memory": True, "gpu_memory_gib": 3.4, "ensemble_runs": [], "rereadings": 0, "held_out_part": 0}
+    found = config.from_stored(old, "full", {"question_weight": "this notebook", "twin_weight": "command line"})
+    assert found == RunConfig(candidates=4, rerank_weight=0.7)
+    assert (found.preset, dict(found.origin)) == ("full", {"rerank_weight": "this notebook"})
+
+
+@pytest.mark.parametrize(
+    "name, value", [("twin_weight", 1.0), ("rereadings", 2), ("ensemble_runs", ["runs/b"]), ("held_out_part", 1)]
+)
+def test_a_setting_that_is_gone_and_had_an_effect_is_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=f"made with {name}=.* no longer has"):
+        config.from_stored({name: value})
+
+
 # Names that papermill brings in
 
 
@@ -331,6 +350,6 @@ def test_names_that_the_notebook_knows_or_made_itself_pass(notebook):
 def test_the_record_says_how_answers_are_found():
     linked = config.preset("smoke").with_overrides({"prompt_style": "linked", "constrained": True}, "this test")
     assert config.preset("smoke").decoding == "greedy"
-    assert linked.decoding == "greedy, names of the schema alone"
-    wider = linked.with_overrides({"candidates": 4, "question_weight": 0.7}, "this test")
-    assert wider.decoding == "4 beams, the best that runs, best with rows, names of the schema alone, question_weight 0.7"
+    assert linked.decoding == "greedy, grammar-constrained"
+    wider = linked.with_overrides({"candidates": 4, "rerank_weight": 0.7}, "this test")
+    assert wider.decoding == "4 beams, execution-guided selection, grammar-constrained, noisy-channel reranker (weight 0.7)"

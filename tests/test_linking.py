@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import linking, schema
+from helpers import linking, names
 from helpers.schema import Column, ForeignKey, Schema, Table
 
 
@@ -26,61 +26,41 @@ SHOP = Schema(
 )
 
 
-def at_most(columns):
-    return lambda part: sum(len(one.columns) for one in part.tables) <= columns
-
-
-def names(part):
-    return [one.name for one in part.tables]
+def cut(question, most):
+    """The part of the shop's schema that a prompt of so many columns shows, and what it leaves out."""
+    order = linking.cut(linking.rank(question, names.name(SHOP), ()), most)
+    return linking.part(SHOP, order), linking.left_out(SHOP, order)
 
 
 def test_a_schema_that_fits_stays_whole():
-    assert linking.fit("anything", SHOP, lambda part: True) == (SHOP, ())
+    assert cut("anything", 12) == (SHOP, ())
 
 
-def test_tables_that_the_question_names_stay_and_the_rest_is_said():
-    part, left_out = linking.fit("How many stock items cost more than 5?", SHOP, at_most(3))
-    assert names(part) == ["StockItem"]
+def test_tables_that_the_question_names_stay_and_the_rest_is_named():
+    part, left_out = cut("How many stock items cost more than 5?", 3)
+    assert [one.name for one in part.tables] == ["StockItem"]
     assert left_out == ("customer", "invoice", "audit_log")
 
 
-def test_a_table_that_a_join_leads_to_comes_before_one_that_has_nothing_to_do_with_it():
-    part, _ = linking.fit("the total of each invoice", SHOP, at_most(6))
-    assert names(part) == ["customer", "invoice"]
-    assert part.foreign_keys == SHOP.foreign_keys
+def test_of_a_table_too_wide_the_columns_asked_for_stay():
+    part, left_out = cut("the unit price of a stock item", 2)
+    assert [column.name for column in part.tables[0].columns] == ["item_id", "unitPrice"]
+    assert left_out == ("customer", "invoice", "StockItem.itemName", "audit_log")
 
 
-def test_of_a_table_too_wide_the_columns_asked_for_and_its_key_stay():
-    wide = Schema(
-        db_id="w",
-        tables=(table("sensor", "id", *(f"field{n}" for n in range(50)), "temperature"), table("x", "y")),
-        foreign_keys=(),
-    )
-    part, left_out = linking.fit("highest temperature of a sensor", wide, lambda part: len(part.tables) == 1 and at_most(3)(part))
-    assert names(part) == ["x"] or [column.name for column in part.tables[0].columns][:1] == ["id"]
-    only = Schema(db_id="w", tables=wide.tables[:1], foreign_keys=())
-    part, left_out = linking.fit("highest temperature of a sensor", only, at_most(3))
-    assert [column.name for column in part.tables[0].columns] == ["id", "field0", "temperature"]
-    assert len(left_out) == 49 and "sensor.field1" in left_out
+@pytest.mark.parametrize("most, kept", [(6, SHOP.foreign_keys), (3, ())])
+def test_a_foreign_key_stays_only_with_both_its_ends(most, kept):
+    part, _ = cut("the total of each invoice of a customer", most)
+    assert part.foreign_keys == kept
 
 
-def test_a_question_that_leaves_no_room_is_refused():
-    with pytest.raises(linking.DoesNotFit, match="too long"):
-        linking.fit("?", SHOP, lambda part: False)
-
-
-@given(st.text(max_size=60), st.integers(0, 14))
-def test_whatever_is_asked_what_is_kept_fits_and_nothing_is_lost_unsaid(question, columns):
-    try:
-        part, left_out = linking.fit(question, SHOP, at_most(columns))
-    except linking.DoesNotFit:
-        assert columns == 0
-        return
-    assert at_most(columns)(part)
+@given(st.text(max_size=60), st.integers(1, 14))
+def test_whatever_is_asked_what_is_kept_fits_and_everything_else_is_named(question, most):
+    part, left_out = cut(question, most)
     there = {(one.name, column.name) for one in part.tables for column in one.columns}
     everything = {(one.name, column.name) for one in SHOP.tables for column in one.columns}
-    said = {(table, column) for table, column in everything if table in left_out or f"{table}.{column}" in left_out}
-    assert there | said == everything and not there & said
+    named = {(table, column) for table, column in everything if table in left_out or f"{table}.{column}" in left_out}
+    assert 0 < len(there) <= most
+    assert there | named == everything and not there & named
     for key in part.foreign_keys:
         assert {(key.table, key.column), (key.to_table, key.to_column)} <= there
-    assert isinstance(part, schema.Schema)

@@ -19,7 +19,7 @@ def loaded(smoke):
 
 def answers(model, tokenizer, settings, *, base=False):
     """Answers to three questions."""
-    prompts_ids = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in MESSAGES]
+    prompts_ids = [prompts.prompt_ids(tokenizer, message) for message in MESSAGES]
     return generation.answer(model, tokenizer, prompts_ids, max_new_tokens=12, batch_size=4, base=base)
 
 

@@ -16,7 +16,7 @@ def rows(smoke, sample, tmp_path_factory):
     run, tokenizer = Run(tmp_path_factory.mktemp("data")), models.load(smoke)[1]
     runs.save_config(run, smoke)
     prompts.write_data(run, sample, tokenizer, smoke)
-    return prompts.read_training_rows(run, tokenizer, smoke)
+    return prompts.read_training_rows(run, tokenizer)
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ def test_a_limit_on_gpu_memory_is_handed_to_torch_as_a_share(monkeypatch):
     monkeypatch.setattr(environment, "gpu", lambda: environment.Gpu(name="H200", memory_gib=136.0, capability=(9, 0)))
     asked = []
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", asked.append)
-    memory.limit_gpu_memory(3.4)
-    memory.limit_gpu_memory(0)
-    memory.limit_gpu_memory(500)
+    for gib in ("3.4", "0", "", "500"):
+        monkeypatch.setenv("GPU_MEMORY_GIB", gib)
+        memory.limit_gpu_memory()
     assert asked == [pytest.approx(3.4 / 136), 1.0]

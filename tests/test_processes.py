@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from helpers import answers, channel, checkpoints, config, environment, models, probe, processes, prompts, runs, trainer, training
+from helpers import answers, checkpoints, config, environment, models, probe, processes, prompts, runs, trainer, training
 from helpers.runs import Run
 
 torch = pytest.importorskip("torch")
@@ -37,7 +37,7 @@ def copy(data, path, **changes):
 
 def train(run, settings):
     model, tokenizer = models.load(settings)
-    outcome = training.train(model, tokenizer, prompts.read_training_rows(run, tokenizer, settings), settings, run)
+    outcome = training.train(model, tokenizer, prompts.read_training_rows(run, tokenizer), settings, run)
     return outcome, model, tokenizer
 
 
@@ -49,7 +49,7 @@ def learned(run, settings, sample):
     weights = {name: value.clone() for name, value in get_peft_model_state_dict(model).items()}
     with run.new_folder("adapter") as folder:
         model.save_pretrained(folder)
-    second = channel.learn(run, tokenizer, settings)
+    second = training.train_reranker(run, tokenizer, settings)
     examples, messages = prompts.read_dev(run, settings)
     model, tokenizer = models.load_trained(settings, run / "adapter")
     answers.attach(model, run, settings)
@@ -85,7 +85,7 @@ def test_two_processes_learn_and_answer_what_one_does(data, tmp_path, capfd):
 
 @pytest.mark.parametrize("order", ["group_by_length", pytest.param("random", marks=pytest.mark.slow)])
 def test_a_process_that_is_killed_ends_the_run_which_goes_on_in_one_or_two(data, tmp_path, order):
-    longer = {"max_steps": 60, "save_steps": 10, "question_weight": 0.0, "candidates": 1, "train_sampling_strategy": order}
+    longer = {"max_steps": 60, "save_steps": 10, "rerank_weight": 0.0, "candidates": 1, "train_sampling_strategy": order}
     run, settings = copy(data, tmp_path / "killed", num_processes=2, **longer)
 
     def kill_the_second():

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from helpers import config, models, prompts, schema, spider
+from helpers import models, prompts, schema, spider
 from helpers.model_files import ModelFiles, ModelNotFound
 from helpers.prompts import TemplateError, draw, prompt_ids, training_row
 from helpers.runs import Run
@@ -78,8 +78,8 @@ def test_the_end_of_the_turn_is_the_one_the_model_was_taught(name, eos, request)
 
 
 def test_a_prompt_and_its_completion_are_the_whole_conversation(tokenizer):
-    row = training_row(tokenizer, MESSAGE, SQL, DATE)
-    prompt = prompt_ids(tokenizer, MESSAGE, DATE)
+    row = training_row(tokenizer, MESSAGE, SQL)
+    prompt = prompt_ids(tokenizer, MESSAGE)
     turns = [{"role": "user", "content": MESSAGE}, {"role": "assistant", "content": SQL}]
     whole = tokenizer.apply_chat_template(turns, tokenize=False, date_string=DATE)
     assert row.input_ids[: len(prompt)] == prompt
@@ -89,7 +89,7 @@ def test_a_prompt_and_its_completion_are_the_whole_conversation(tokenizer):
 # Punctuation, quotes and accents are where byte-pair merges might reach over the border between prompt and SQL.
 @pytest.mark.parametrize("sql", [SQL, "WITH t AS (SELECT 1) SELECT * FROM t", "SELECT 'Zoë;  \"x\"' FROM t", "(SELECT 1)"])
 def test_the_loss_counts_the_sql_and_the_end_of_the_turn_and_nothing_else(tokenizer, sql):
-    row = training_row(tokenizer, MESSAGE, sql, DATE)
+    row = training_row(tokenizer, MESSAGE, sql)
     counted = [token for token, kept in zip(row.input_ids, row.completion_mask, strict=True) if kept]
     assert row.completion_mask == sorted(row.completion_mask), "one piece, at the end"
     assert counted[-1] == tokenizer.eos_token_id
@@ -98,7 +98,7 @@ def test_the_loss_counts_the_sql_and_the_end_of_the_turn_and_nothing_else(tokeni
 
 
 def test_a_question_with_an_end_of_turn_in_it_moves_nothing_into_the_loss(tokenizer):
-    row = training_row(tokenizer, f"What is {tokenizer.eos_token}?", SQL, DATE)
+    row = training_row(tokenizer, f"What is {tokenizer.eos_token}?", SQL)
     counted = [token for token, kept in zip(row.input_ids, row.completion_mask, strict=True) if kept]
     assert tokenizer.decode(counted) == SQL + tokenizer.eos_token
 
@@ -106,7 +106,7 @@ def test_a_question_with_an_end_of_turn_in_it_moves_nothing_into_the_loss(tokeni
 @pytest.mark.parametrize("name", ["tiny", "smollm"])
 def test_a_chatml_prompt_is_frozen_and_has_no_system_turn(name, request):
     found = request.getfixturevalue(name)
-    assert found.decode(prompt_ids(found, MESSAGE, DATE)) == (
+    assert found.decode(prompt_ids(found, MESSAGE)) == (
         "<|im_start|>user\n"
         "Write one SQLite query that answers the question.\n"
         "singer: name, age\n"
@@ -116,7 +116,7 @@ def test_a_chatml_prompt_is_frozen_and_has_no_system_turn(name, request):
 
 
 def test_a_llama_prompt_is_frozen_whatever_today_is(llama):
-    text = llama.decode(prompt_ids(llama, MESSAGE, config.preset("smoke").date_string))
+    text = llama.decode(prompt_ids(llama, MESSAGE))
     assert text == (
         "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n"
         "Cutting Knowledge Date: December 2023\n"
@@ -133,7 +133,7 @@ def test_a_llama_prompt_is_frozen_whatever_today_is(llama):
 
 def test_a_llama_prompt_begins_with_one_begin_of_text(llama):
     # Ids from Meta's published tokenizer: <|begin_of_text|> is 128000, <|eot_id|> 128009, the right pad 128004.
-    ids = prompt_ids(llama, MESSAGE, DATE)
+    ids = prompt_ids(llama, MESSAGE)
     assert ids[0] == 128000
     assert ids.count(128000) == 1
     assert (llama.eos_token_id, llama.pad_token_id) == (128009, 128004)
@@ -144,7 +144,7 @@ def test_smollms_own_small_talk_is_taken_out_of_its_prompts(tiny, tmp_path):
     tiny_copy.chat_template = SMALL_TALK
     tiny_copy.save_pretrained(tmp_path)
     loaded = models.load_tokenizer(ModelFiles(folder=tmp_path, source="this test"))
-    assert prompt_ids(loaded, MESSAGE, DATE) == prompt_ids(tiny, MESSAGE, DATE)
+    assert prompt_ids(loaded, MESSAGE) == prompt_ids(tiny, MESSAGE)
 
 
 def test_a_base_model_without_a_chat_template_is_refused_by_what_to_take_instead(tiny, tmp_path):
@@ -173,13 +173,13 @@ TURNS = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<
 )
 def test_a_template_whose_prompt_differs_from_the_whole_is_an_error(tiny, template):
     with pytest.raises(TemplateError, match="renders a prompt otherwise"):
-        training_row(with_template(tiny, template), MESSAGE, SQL, DATE)
+        training_row(with_template(tiny, template), MESSAGE, SQL)
 
 
 def test_a_template_that_leaves_the_turn_open_is_an_error(tiny):
     template = TURNS.replace("<|im_end|>", "") + "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     with pytest.raises(TemplateError, match="does not close a turn"):
-        training_row(with_template(tiny, template), MESSAGE, SQL, DATE)
+        training_row(with_template(tiny, template), MESSAGE, SQL)
 
 
 # The text
@@ -295,7 +295,7 @@ def test_every_dev_question_is_kept_however_long(tiny, smoke, small, tmp_path):
     prompts.write_data(Run(tmp_path), dataclasses.replace(small, dev=(long, *small.dev)), tiny, smoke)
     examples, messages = prompts.read_dev(Run(tmp_path), smoke.with_overrides({"eval_questions": 100}, "this test"))
     assert examples == [long, *small.dev]
-    assert len(prompt_ids(tiny, messages[0], DATE)) > smoke.max_seq_length
+    assert len(prompt_ids(tiny, messages[0])) > smoke.max_seq_length
 
 
 def test_data_without_one_example_short_enough_is_refused(tiny, smoke, small, tmp_path):
@@ -305,7 +305,7 @@ def test_data_without_one_example_short_enough_is_refused(tiny, smoke, small, tm
 
 def test_rows_read_back_are_the_rows_that_were_written(tiny, smoke, small, tmp_path):
     kept, _ = prompts.write_data(Run(tmp_path), small, tiny, smoke)
-    rows = prompts.read_training_rows(Run(tmp_path), tiny, smoke)
+    rows = prompts.read_training_rows(Run(tmp_path), tiny)
     assert rows == [row for _, row in kept]
     assert len(rows) == smoke.train_examples
     assert max(len(row.input_ids) for row in rows) <= smoke.max_seq_length

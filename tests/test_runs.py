@@ -408,7 +408,6 @@ def test_the_record_says_what_was_asked_for_and_on_what(tmp_path, plain_machine)
 
     wanted = {"preset": "smoke", "model_name": "tiny-random-llama", "data_source": "sample", "prompt_style": "schema"}
     assert record.items() >= (wanted | {"seed": 7, "overrides": {"seed": 7}, "gpu": "NVIDIA H200"}).items()
-    assert record["date_string"] == "26 Jul 2024"
     assert record["versions"].keys() >= {"python", "sqlite"}
     assert "git_commit" in record
 

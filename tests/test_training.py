@@ -34,7 +34,7 @@ def data(smoke, sample, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(data, smoke):
-    return prompts.read_training_rows(data, models.load(smoke)[1], smoke)
+    return prompts.read_training_rows(data, models.load(smoke)[1])
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ from helpers import models, prompts, runs, training
 run = runs.Run(Path(sys.argv[1]))
 settings = run.config()
 model, tokenizer = models.load(settings)
-training.train(model, tokenizer, prompts.read_training_rows(run, tokenizer, settings), settings, run)
+training.train(model, tokenizer, prompts.read_training_rows(run, tokenizer), settings, run)
 """
 
 

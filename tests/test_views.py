@@ -103,19 +103,27 @@ def test_other_styles_know_nothing_of_links(pets):
     assert messages_of(view, "How many?", "SELECT 1", random.Random(0)) == [view.message("How many?")]
 
 
-def test_what_a_message_leaves_out_is_said(pets):
+def test_what_a_message_leaves_out_is_named(pets):
     view = linked(pets)
-    assert view.not_in(MESSAGE) == ()
-    short = dataclasses.replace(view, most_columns=4).message(QUESTION)
-    assert short.splitlines()[2:-1] == [*MESSAGE.splitlines()[2:3], "student: student.last_name ('O''Brien')"]
-    assert view.not_in(short) == ("Student.StuID", "Student.Age", "Student.Sex", "Has_Pet")
+    assert view.left_out(QUESTION) == ()
+    short = dataclasses.replace(view, most_columns=4)
+    assert short.message(QUESTION).splitlines()[2:-1] == [*MESSAGE.splitlines()[2:3], "student: student.last_name ('O''Brien')"]
+    assert short.left_out(QUESTION) == ("Student.StuID", "Student.Age", "Student.Sex", "Has_Pet")
 
 
 def test_what_only_the_question_names_is_left_out(pets):
-    view = linked(pets)
-    message = dataclasses.replace(view, most_columns=1).message("Find pets.weight and student.age of the dog.")
-    assert message.splitlines()[2:-1] == ["pets: pets.pet_type ('dog')"]
-    assert view.not_in(message) == ("Student", "Pets.PetID", "Pets.weight", "Has_Pet")
+    view, question = dataclasses.replace(linked(pets), most_columns=1), "Find pets.weight and student.age of the dog."
+    assert view.message(question).splitlines()[2:-1] == ["pets: pets.pet_type ('dog')"]
+    assert view.left_out(question) == ("Student", "Pets.PetID", "Pets.weight", "Has_Pet")
+
+
+def test_a_schema_prompt_is_cut_by_the_same_rule(pets):
+    view = views.view(pets, preset("seed"))
+    assert view.left_out(QUESTION) == ()
+    short = dataclasses.replace(view, most_columns=4)
+    question = "the type and weight of pets"
+    assert short.message(question).splitlines()[1:-1] == ["Pets: PetID, PetType, weight", "Has_Pet: PetID"]
+    assert short.left_out(question) == ("Student", "Has_Pet.StuID")
 
 
 def test_a_cell_with_a_line_end_starts_no_line_of_the_message(tmp_path):
@@ -241,7 +249,7 @@ def test_a_score_is_the_sum_of_log_probabilities_whatever_the_batch(tiny):
     import torch
 
     model, tokenizer = tiny
-    asked = [prompts.prompt_ids(tokenizer, text, "26 Jul 2024") for text in ("How many?", "Name the oldest three of all.", "?")]
+    asked = [prompts.prompt_ids(tokenizer, text) for text in ("How many?", "Name the oldest three of all.", "?")]
     texts = ["SELECT 1", "SELECT count(*) FROM t WHERE name = 'größer'", ""]
     expected = []
     model.eval()
@@ -257,7 +265,7 @@ def test_a_score_is_the_sum_of_log_probabilities_whatever_the_batch(tiny):
 
 def test_a_beam_is_at_least_as_probable_as_its_text_with_the_end_of_the_turn(tiny):
     model, tokenizer = tiny
-    asked = [prompts.prompt_ids(tokenizer, "How many?", "26 Jul 2024")]
+    asked = [prompts.prompt_ids(tokenizer, "How many?")]
     (found,) = generation.search(model, tokenizer, asked, count=3, max_new_tokens=4, batch_size=1)
     scores = generation.score(model, tokenizer, asked * 3, [text for text, _ in found], batch_size=3)
     for (_, log), score in zip(found, scores, strict=True):  # the score counts the end of the turn as well

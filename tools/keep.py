@@ -1,23 +1,24 @@
-"""Keep a run as evidence: python -m tools.keep runs/NAME results/NAME [record].
+"""Keep a run as evidence: python -m tools.keep RUN results/NAME, or as a line of the ledger: python -m tools.keep RUN --ledger.
 
-Copies record.json, the predictions, ladder and other wordings where there are some, the plots of scores and loss and the
-executed notebooks, with folders of this machine taken out. With the word `record`, record.json alone: a row of a table.
+The first copies record.json, the predictions, the ablation where there is one, plots and executed notebooks into the folder. The
+second appends the record to results/ledger.jsonl, under the run folder's name. Folders of this machine are taken out of both.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 from helpers import environment, runs
-from tools import ladder, wordings
+from tools import ablation
 
 KEPT = ("predictions.txt", "predictions_base.txt", "scores.txt")
 PLOTS = ("scores.png", "training.png")
+LEDGER = environment.ROOT / "results/ledger.jsonl"
 # An absolute path up to its last part; not part of an address, a relative path, a markup tag or a fraction.
 FOLDER = re.compile(r"(?<![\w:/.<~+=-])/(?:[\w.@+-]+/)+(?=[\w.@+-])")
 
@@ -33,21 +34,25 @@ def without_folders(value: Any) -> Any:
     return value
 
 
-def keep(run: runs.Run, target: Path, *, record_only: bool = False) -> None:
+def keep(run: runs.Run, target: Path) -> None:
     """Copy what is worth keeping of a run into the folder `target`, which is replaced."""
     with runs.replaced_folder(target) as folder:
         write_without_folders(run / "record.json", folder)
-        if record_only:
-            return
         for name in KEPT:
             shutil.copy(run / "evaluation" / name, folder / name)
-        for name in (ladder.FILE, wordings.FILE):
-            if (run / name).is_file():
-                write_without_folders(run / name, folder)
+        if (run / ablation.FILE).is_file():
+            write_without_folders(run / ablation.FILE, folder)
         for name in PLOTS:
             shutil.copy(run / "plots" / name, folder / name)
         for notebook in sorted((run / "notebooks").glob("[0-9]*.ipynb")):
             write_without_folders(notebook, folder)
+
+
+def add_to_ledger(run: runs.Run, ledger: Path = LEDGER) -> None:
+    """Append a trial's record to the ledger, in place of an older line of the same name."""
+    line = {"trial": run.path.name} | without_folders(run.record())
+    kept = [old for old in ledger.read_text(encoding="utf-8").splitlines() if json.loads(old)["trial"] != line["trial"]]
+    runs.write_text(ledger, "\n".join([*kept, json.dumps(line, ensure_ascii=False)]) + "\n")
 
 
 def write_without_folders(source: Path, folder: Path) -> None:
@@ -57,10 +62,15 @@ def write_without_folders(source: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (3, 4) or sys.argv[3:] not in ([], ["record"]):
-        sys.exit("usage: python -m tools.keep runs/NAME results/NAME [record]")
-    source = runs.Run(environment.resolve(sys.argv[1]))
-    if "evaluation" not in source.record():  # a trial has no more than that
+    parser = argparse.ArgumentParser(prog="python -m tools.keep", description=__doc__)
+    parser.add_argument("run_dir", metavar="RUN")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("target", nargs="?", metavar="results/NAME")
+    where.add_argument("--ledger", action="store_true", help="append the record to results/ledger.jsonl")
+    options = parser.parse_args()
+    source = runs.Run(environment.resolve(options.run_dir))
+    if options.ledger:
+        add_to_ledger(source)
+    else:
         source.require("evaluate", "keeping a run")
-    keep(source, environment.resolve(sys.argv[2]), record_only=bool(sys.argv[3:]))
-    print(f"{sys.argv[2]}: {sum(path.stat().st_size for path in environment.resolve(sys.argv[2]).iterdir()) / 1e3:,.0f} kB")
+        keep(source, environment.resolve(options.target))

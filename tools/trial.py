@@ -2,7 +2,7 @@
 
 Data, training and answers of a run as 02, 04 and 05 make them, without what a person would look at on the way: answers before
 training, plots, close-ups. For settings to be compared on train databases held out (`-p held_out_databases 35`); its record.json
-is a row of the ledger. Called again with other weights, it chooses anew and trains only what is missing.
+is a row of the ledger. Called again with another rerank_weight, it chooses anew and trains only what is missing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 from helpers import (
     adapter,
     answers,
-    channel,
     environment,
     evaluation,
     execution,
@@ -26,27 +25,22 @@ from helpers import (
     scores,
     spider,
     training,
-    twin,
-    verifier,
 )
 from helpers.__main__ import literal
 
 
 def trained(run: runs.Run) -> None:
-    """Make the data and train what the run lacks: the adapter, and the further ones that its settings give weight."""
+    """Make the data and train what the run lacks: the adapter, and the reranker where it has weight."""
     settings = run.config()
-    verifier.check(settings)
     models.start_engine(settings)
-    answers.check_members(run, settings)  # it reads with transformers, which Unsloth patches first
     tokenizer = models.load_tokenizer(model_files.find(settings.model_name))
     if not run.has("data"):
         prompts.write_data(run, spider.load_for(settings), tokenizer, settings)
     if not run.has("train"):
         model, _ = models.load(settings)
-        rows = prompts.read_training_rows(run, tokenizer, settings)
+        rows = prompts.read_training_rows(run, tokenizer)
         adapter.save(model, tokenizer, settings, run, training.train(model, tokenizer, rows, settings, run))
-    for learn in (twin.learn, channel.learn, verifier.learn):
-        learn(run, tokenizer, settings)
+    training.train_reranker(run, tokenizer, settings)
 
 
 def judged(run: runs.Run) -> dict[str, Any]:

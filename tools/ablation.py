@@ -1,8 +1,7 @@
-"""What each step from an answer to the chosen SQL is worth: python -m tools.ladder RUN.
+"""What each technique adds, from the untrained model to the reranked candidates: python -m tools.ablation RUN.
 
-Answers the dev questions of a run by one more means a rung, from the model before training and plain greedy answers to candidates
-that are weighed, run and pooled, judges each on the database and its altered copies, and writes evaluation/ladder.json into the
-run. After the first rung the model, its training and the prompts stay the same, until other runs join.
+Answers the dev questions of a run with one more technique a row, judges each row on the databases and their altered copies, and
+writes evaluation/ablation.json into the run. Model, training and prompts stay the same from the second row on.
 """
 
 from __future__ import annotations
@@ -18,8 +17,6 @@ from typing import Any
 
 from helpers import (
     answers,
-    channel,
-    ensemble,
     environment,
     evaluation,
     generation,
@@ -27,26 +24,18 @@ from helpers import (
     models,
     neighbours,
     prompts,
-    reread,
+    rerank,
     runs,
     scores,
-    twin,
-    verifier,
 )
 from helpers.config import RunConfig
 from helpers.evaluation import Verdict
-from helpers.extra import Answers
+from helpers.generation import Answers
 from helpers.views import View
 
-FILE = "evaluation/ladder.json"
-TITLES = {
-    reread.NAME: "the likeliest, read again in other orders",
-    twin.NAME: "the likeliest, a twin of another seed heard, too",
-    channel.NAME: "the one that explains the question best",
-    verifier.NAME: "and that the verifier believes most",
-}
+FILE = "evaluation/ablation.json"
 BASE = "evaluation/base.json"  # answers before training, where 05 has found them
-GREEDY = "evaluation/greedy.json"  # answers without candidates, by the names of their rungs
+GREEDY = "evaluation/greedy.json"  # answers without candidates, by their rows
 
 
 @dataclass(frozen=True)
@@ -88,33 +77,29 @@ def scored(strict: Sequence[Verdict]) -> dict[str, float]:
 
 
 def steps(run: runs.Run, asked: Questions, messages: Sequence[str]) -> Iterator[tuple[str, Answers, float]]:
-    """Each rung's name, its answers (several where they are still to be run), and the seconds that they took in all.
+    """Each row's technique, its answers (several where they are still to be executed), and the seconds that they took in all.
 
-    Beams and what was said of them are those that 05 Evaluate has kept, where it has.
+    Beams and their reranked scores are those that 05 Evaluate has kept.
     """
     settings = run.config()
-    others = [answers.given(member, asked.questions) for member in ensemble.members(run, settings)]
     if (run / BASE).is_file():
         kept = run.read_json(BASE)
         yield "before training", kept["answers"], kept["seconds"]
     if not (run / GREEDY).is_file() or run.read_json(GREEDY)["made_with"] != made_with(run, messages):
         answer(run, asked, messages)
-    for name, kept in run.read_json(GREEDY)["rungs"].items():
+    for name, kept in run.read_json(GREEDY)["rows"].items():
         yield name, kept["answers"], kept["seconds"]
     if settings.candidates == 1:
         return
     kept = run.read_json("evaluation/tuned.json")
     seconds = kept["seconds"]
-    yield f"{settings.candidates} beams, the first of them", first(kept["answers"]), seconds
-    yield "the likeliest that runs, best with rows", kept["answers"], seconds
-    for name, weight in answers.weights(settings):
-        kept = answers.weighed_before(run, name, weight)
+    yield f"+ {settings.candidates} beams, the most probable", first(kept["answers"]), seconds
+    yield "+ execution-guided selection", kept["answers"], seconds
+    if settings.rerank_weight:
+        kept = run.read_json(f"evaluation/{rerank.NAME}.json")
         seconds += kept["seconds"]
-        yield TITLES[name], first(kept["answers"]), seconds
-        yield f"{TITLES[name]}, and runs, best with rows", kept["answers"], seconds
-    if others:
-        seconds += sum(its for _, its in others)
-        yield f"{1 + len(others)} runs pooled", answers.pool([kept["answers"], *(some for some, _ in others)]), seconds
+        yield "+ noisy-channel reranker, without execution", first(kept["answers"]), seconds
+        yield "+ noisy-channel reranker", kept["answers"], seconds
 
 
 def made_with(run: runs.Run, messages: Sequence[str]) -> str:
@@ -130,17 +115,17 @@ def answer(run: runs.Run, asked: Questions, messages: Sequence[str]) -> None:
     settings = run.config()
     model, tokenizer = models.load_trained(settings, run / "adapter")
     answers.attach(model, run, settings)
-    ids = [prompts.prompt_ids(tokenizer, message, settings.date_string) for message in messages]
+    ids = [prompts.prompt_ids(tokenizer, message) for message in messages]
     checkers = answers.checkers(model, tokenizer, asked.views, settings)
     limits = {"max_new_tokens": settings.max_new_tokens, "batch_size": settings.per_device_eval_batch_size}
     made = {}
-    for name, rules in (("greedy", None), ("and only queries over this schema", checkers)):
+    for name, rules in (("greedy", None), ("+ grammar-constrained decoding", checkers)):
         begin = time.perf_counter()
         found = generation.search(model, tokenizer, ids, checkers=rules, **limits)
         made[name] = {"seconds": round(time.perf_counter() - begin, 2), "answers": found}
     if settings.candidates > 1:
         answers.found(model, tokenizer, messages, settings, run, questions=asked.questions, views=asked.views, base=False)
-    run.write_json(GREEDY, {"made_with": made_with(run, messages), "rungs": made})
+    run.write_json(GREEDY, {"made_with": made_with(run, messages), "rows": made})
 
 
 def first(found: Answers) -> Answers:
@@ -167,10 +152,10 @@ def still_wrong(asked: Questions, sql: Sequence[str], strict: Sequence[Verdict])
     return {"by_kind": dict(kinds.most_common()), "by_database": dict(databases.most_common())}
 
 
-def rung(
+def row(
     name: str, found: Answers, seconds: float, asked: Questions, settings: RunConfig
 ) -> tuple[list[str], list[Verdict], dict[str, Any]]:
-    """One rung: the SQL chosen, its verdicts, and its entry in ladder.json.
+    """One row: the SQL chosen, its verdicts, and its entry in ablation.json.
 
     Args:
         seconds: that the answers took; the choice comes on top.
@@ -179,11 +164,11 @@ def rung(
     sql = answers.chosen(found, asked.views, settings, progress=name)
     seconds += time.perf_counter() - begin
     strict = asked.verdicts(sql)
-    return sql, strict, {"rung": name, **scored(strict), **asked.official(sql), "seconds": round(seconds, 1)}
+    return sql, strict, {"technique": name, **scored(strict), **asked.official(sql), "seconds": round(seconds, 1)}
 
 
-def climb(run: runs.Run) -> dict[str, Any]:
-    """All rungs of a run with their scores and seconds."""
+def measure(run: runs.Run) -> dict[str, Any]:
+    """All rows of a run with their scores and seconds."""
     settings = run.config()
     dataset = prompts.load_dataset(run, settings)
     examples, messages = prompts.read_dev(run, settings)
@@ -194,22 +179,20 @@ def climb(run: runs.Run) -> dict[str, Any]:
         databases=neighbours.cached({one.db_id: dataset.databases[one.db_id] for one in examples}),
         tables=dataset.tables,
     )
-    rungs, possible = [], None
+    rows, possible = [], None
     for name, found, seconds in steps(run, asked, messages):
-        sql, strict, entry = rung(name, found, seconds, asked, settings)
-        rungs.append(entry)
+        sql, strict, entry = row(name, found, seconds, asked, settings)
+        rows.append(entry)
         print(entry, flush=True)
         if possible is None and any(len(some) > 1 for some in found):
             possible = any_right(found, asked)
     made = {"candidates": settings.candidates, "any_candidate_right": possible}
-    if settings.ensemble_runs:
-        made["any_pooled_right"] = any_right(found, asked)
-    return made | {"rungs": rungs, "wrong": still_wrong(asked, sql, strict), **runs.machine()}
+    return made | {"rows": rows, "wrong": still_wrong(asked, sql, strict), **runs.machine()}
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m tools.ladder", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.ablation", description=__doc__)
     parser.add_argument("run_dir", metavar="RUN")
     run = runs.Run(environment.resolve(parser.parse_args().run_dir))
-    run.require("train", "the ladder")
-    run.write_json(FILE, climb(run))
+    run.require("train", "the ablation")
+    run.write_json(FILE, measure(run))
