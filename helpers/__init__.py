@@ -1,21 +1,18 @@
-"""The thin package behind the notebooks: fine-tune a small model for text-to-SQL, and judge it honestly."""
+"""Fine-tune a small model for text-to-SQL, and judge it honestly: the five steps of the course, and the rooms they stand on.
 
-import os
-import sys
+The course is five files named like its notebooks: `setup`, `data`, `models`, `train`, `evaluate`. Everything else lies in rooms
+(folders). A room imports only rooms above it in this list, and the steps where they stand in it:
 
-
-def grow_memory_in_place() -> None:
-    """Have torch (from 2.10 on) enlarge what it holds of a GPU's memory rather than ask for another piece.
-
-    An answer's keys and values grow with every token, so a piece that has become free is seldom large enough for the next.
-    Unsloth asks for the same. Not under WSL, whose drivers cannot do it, and only on x86-64, where it has been tried.
-
-    Source: PyTorch, "CUDA semantics", on PYTORCH_ALLOC_CONF.
-    """
-    if sys.platform != "linux" or os.uname().machine != "x86_64" or "microsoft" in os.uname().release.lower():
-        return
-    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # its older name
-        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
-
-
-grow_memory_in_place()  # here, before anything imports torch
+    run        configuration, machine, run folder, processes
+    databases  an SQLite file: its schema, its rows safely, SQL as a tree
+    judge      predictions -> verdicts and scores; needs no torch
+    prompts    a question and its database -> what the model reads; what it writes -> SQL
+    sources    where questions, databases and models come from
+    (setup, data, models)
+    trainer    one training: batch size, order, checkpoints, adapter
+    decoding   a tuned model -> candidates, constrained and reranked
+    report     tables, plots, pages
+    (train, evaluate)
+    apps       ask, demo, export, training pairs, benchmark
+    cli        the commands of `python -m helpers`
+"""

@@ -14,13 +14,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import config, environment, evaluation, models, neighbours, predictions, runs, spider
+from helpers import evaluation, models, neighbours, predictions, setup, spider
+from helpers.run import config, machine, presets
+from helpers.run.files import write_text
+from helpers.run.folder import OUTPUTS, Run, find_runs
+from helpers.run.parameters import as_type, nearest
 
 if TYPE_CHECKING:
     from helpers import ask
 
 EXPORTS = ("adapter", "merged", "gguf", "ollama")
-COURSE = [runs.OUTPUTS[stage][1] for stage in config.STAGES]
+COURSE = [OUTPUTS[stage][1] for stage in config.STAGES]
 DONE, FAILED, REFUSED = 0, 1, 2
 PREDICTIONS = "one SQL a line in the order of gold, an empty line for none; or .json, .jsonl"
 # What people can put right themselves: a line without a traceback. Anything else is a fault of ours, and shows one.
@@ -47,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
         "run", help="run the course, 01 to 05", description="Run the notebooks 01 to 05 one after the other, without asking."
     )
     run.add_argument(
-        "--preset", metavar="P", help=f"{', '.join(config.PRESETS)} or auto (seed with a CUDA GPU, else cpu; the default)"
+        "--preset", metavar="P", help=f"{', '.join(presets.PRESETS)} or auto (seed with a CUDA GPU, else cpu; the default)"
     )
     run.add_argument("--run-dir", metavar="DIR", help="folder for all results (default: RUN_DIR, else runs/course)")
     run.add_argument(
@@ -178,26 +182,26 @@ def run_course(options: argparse.Namespace) -> int:
             return FAILED
     page = report.write_html([run / "notebooks" / name for name in COURSE], run / "report.html", f"Run {run.path.name}")
     print_scores(run)
-    print(f"\nReport: {environment.shown(page)}\nRecord: {environment.shown(run / 'record.json')}")
+    print(f"\nReport: {machine.short_path(page)}\nRecord: {machine.short_path(run / 'record.json')}")
     return DONE
 
 
-def prepare(options: argparse.Namespace) -> tuple[runs.Run, dict[str, Any]]:
+def prepare(options: argparse.Namespace) -> tuple[Run, dict[str, Any]]:
     """Check everything that can be checked before anything slow, and make the run folder."""
     given = {name: literal(value) for name, value in options.parameters}
     if options.num_processes is not None:
         given["num_processes"] = options.num_processes
-    switches = {name: config.as_type(name, given.pop(name), bool) for name in ("resume",) if name in given}
+    switches = {name: as_type(name, given.pop(name), bool) for name in ("resume",) if name in given}
     known = [field.name for field in config.settings_fields()]
     for name in given:
         if name not in known:
-            raise ValueError(f"No parameter is called {name!r}.{config.nearest(name, [*known, 'resume'])}")
-    run = runs.Run(environment.run_path(options.run_dir))
-    wanted = run.config() if run.has("setup") else config.preset(options.preset or config.default_preset())
+            raise ValueError(f"No parameter is called {name!r}.{nearest(name, [*known, 'resume'])}")
+    run = Run(machine.run_path(options.run_dir))
+    wanted = run.config() if run.has("setup") else presets.preset(options.preset or presets.default_preset())
     wanted = wanted.with_overrides(given, "command line")
     models.check_machine(wanted)
     spider.check_source(wanted.data_source)
-    run, _ = runs.start(options.run_dir, options.preset, origin="command line", **given)
+    run, _ = setup.start(options.run_dir, options.preset, origin="command line", **given)
     return run, switches
 
 
@@ -209,28 +213,28 @@ def literal(text: str) -> Any:
         return text
 
 
-def execute(name: str, run: runs.Run, switches: dict[str, Any]) -> bool:
+def execute(name: str, run: Run, switches: dict[str, Any]) -> bool:
     """Execute one notebook into the run folder; on a failing cell print its error."""
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    source, target = environment.ROOT / "notebooks" / name, run / "notebooks" / name
+    source, target = machine.ROOT / "notebooks" / name, run / "notebooks" / name
     target.parent.mkdir(parents=True, exist_ok=True)
     running = target.with_name(f".{name}")
     known = papermill.inspect_notebook(str(source))
-    parameters = {"run_dir": environment.shown(run.path)} | {key: value for key, value in switches.items() if key in known}
+    parameters = {"run_dir": machine.short_path(run.path)} | {key: value for key, value in switches.items() if key in known}
     print(f"{name}", file=sys.stderr)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # on Ctrl-C nbclient ends the kernel and forgets a task
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            papermill.execute_notebook(str(source), str(running), parameters, cwd=str(environment.ROOT), log_output=False)
+            papermill.execute_notebook(str(source), str(running), parameters, cwd=str(machine.ROOT), log_output=False)
     except PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":  # Ctrl-C reaches the notebook's process as well, and now and then first
             raise KeyboardInterrupt from None
         print(f"\n{name} failed in its cell {error.exec_count}:\n{error.ename}: {error.evalue}", file=sys.stderr)
-        print(f"The notebook as far as it came: {environment.shown(target)}", file=sys.stderr)
+        print(f"The notebook as far as it came: {machine.short_path(target)}", file=sys.stderr)
         return False
     except DeadKernelError:
         print(
@@ -254,7 +258,7 @@ def tidy(path: Path) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = merged(cell.outputs)
-    runs.write_text(path, nbformat.writes(notebook) + "\n")
+    write_text(path, nbformat.writes(notebook) + "\n")
 
 
 def merged(outputs: list[Any]) -> list[Any]:
@@ -271,9 +275,9 @@ def merged(outputs: list[Any]) -> list[Any]:
     return [output for output in kept if output.output_type != "stream" or output.text.strip()]
 
 
-def print_scores(run: runs.Run) -> None:
+def print_scores(run: Run) -> None:
     """The run's scores as 05 Evaluate left them."""
-    print(f"\n{environment.shown(run.path)}")
+    print(f"\n{machine.short_path(run.path)}")
     print((run / "evaluation/scores.txt").read_text(encoding="utf-8").rstrip())
 
 
@@ -284,9 +288,9 @@ def list_runs(options: argparse.Namespace) -> int:
     """Print a line for each run under runs/ (or beside RUN_DIR)."""
     import pandas as pd
 
-    parent = environment.run_path().parent
+    parent = machine.run_path().parent
     rows = []
-    for run in runs.find_runs(parent):
+    for run in find_runs(parent):
         try:
             record = run.record()
         except ValueError as error:
@@ -308,7 +312,7 @@ def list_runs(options: argparse.Namespace) -> int:
             }
         )
     if not rows:
-        print(f"There is no run in {environment.shown(parent)} yet: `python -m helpers run` makes one.")
+        print(f"There is no run in {machine.short_path(parent)} yet: `python -m helpers run` makes one.")
         return DONE
     table = pd.DataFrame(rows).astype(object)
     print(table.where(table.notna(), "-").to_string(index=False))
@@ -530,9 +534,9 @@ def export_model(options: argparse.Namespace) -> int:
         return refuse(error)
     try:
         export.EXPORTS[options.kind](run, target)
-        print(f"Written: {environment.shown(target.absolute())}")
+        print(f"Written: {machine.short_path(target.absolute())}")
         if options.kind == "ollama":
-            print(f"Try it: cd {environment.shown(target.absolute())} && ollama create my-sql -f Modelfile && ollama run my-sql")
+            print(f"Try it: cd {machine.short_path(target.absolute())} && ollama create my-sql -f Modelfile && ollama run my-sql")
         if options.questions:
             print(export.check(run, options.kind, target, questions=options.questions))
     except REFUSALS as error:

@@ -7,8 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from helpers import environment, probe, runs, views
-from helpers.config import RunConfig
+from helpers import probe, views
+from helpers.run import config, machine
+from helpers.run.config import RunConfig
+from helpers.run.files import write_text
+from helpers.run.folder import Run
 from helpers.training import Outcome
 
 COURSE = "course.json"
@@ -30,15 +33,15 @@ SPIDER_LICENCE = """\
 - Spider (Yu et al., EMNLP 2018) is licensed under CC BY-SA 4.0: name its authors, and share what is built from it alike."""
 
 
-def save(model: Any, tokenizer: Any, settings: RunConfig, run: runs.Run, outcome: Outcome) -> Path:
+def save(model: Any, tokenizer: Any, settings: RunConfig, run: Run, outcome: Outcome) -> Path:
     """Keep what a training made: its entry in record.json, the adapter with tokenizer and model card, and a zip of it.
 
     Returns:
         the path of the zip.
     """
     if outcome.new_steps or "train" not in run.record():  # else it was trained before, perhaps elsewhere: its record stands
-        engine, precision = environment.engine(settings.engine), environment.precision(settings.precision)
-        run.add_to_record(engine=engine, precision=precision, train=outcome.record(), **runs.machine())
+        engine, precision = machine.engine(settings.engine), machine.precision(settings.precision)
+        run.add_to_record(engine=engine, precision=precision, train=outcome.record(), **machine.provenance())
         if (run / probe.STORED).is_file():
             run.add_to_record(probe=run.read_json(probe.STORED)["tries"])
     with run.new_folder("adapter") as folder:
@@ -46,8 +49,8 @@ def save(model: Any, tokenizer: Any, settings: RunConfig, run: runs.Run, outcome
         tokenizer.save_pretrained(folder)
         written = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         # PEFT writes the folder that the base was loaded from; on another machine only its name means anything.
-        written["base_model_name_or_path"] = runs.portable(settings.model_name)
-        runs.write_text(folder / "adapter_config.json", json.dumps(written, indent=1) + "\n")
+        written["base_model_name_or_path"] = config.portable(settings.model_name)
+        write_text(folder / "adapter_config.json", json.dumps(written, indent=1) + "\n")
         write_course(folder, settings, run.record())
     packed = shutil.make_archive(str(run / ".adapter"), "zip", run / "adapter")
     return Path(packed).replace(run / "adapter.zip")
@@ -59,10 +62,10 @@ def write_course(folder: Path, settings: RunConfig, record: dict[str, Any], kind
     Args:
         kind: "adapter", "merged" or "gguf".
     """
-    values = {name: runs.portable(value) for name, value in settings.values().items()}
+    values = {name: config.portable(value) for name, value in settings.values().items()}
     known = {name: record[name] for name in ("data_name", "evaluation") if name in record}
-    runs.write_text(folder / COURSE, json.dumps({"settings": values, **known}, indent=1, ensure_ascii=False) + "\n")
-    runs.write_text(folder / "README.md", model_card(settings, record, kind))
+    write_text(folder / COURSE, json.dumps({"settings": values, **known}, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / "README.md", model_card(settings, record, kind))
 
 
 KINDS = {
@@ -79,7 +82,7 @@ def model_card(settings: RunConfig, record: dict[str, Any], kind: str = "adapter
         record: a run's record with its `train` and `data_name`, and once it was judged its `evaluation`.
         kind: as for `write_course`.
     """
-    trained, base, data = record["train"], runs.portable(settings.model_name), record["data_name"]
+    trained, base, data = record["train"], config.portable(settings.model_name), record["data_name"]
     library, tag, what = KINDS[kind]
     licences = [
         text
@@ -103,7 +106,7 @@ tags: [text-to-sql, {tag}]
 {what.format(r=settings.r, alpha=settings.lora_alpha, base=base)} It answers questions about a database in SQL.
 
 - Trained on: {data}.
-- Recipe: preset `{settings.preset}`, {trained["steps"]} steps of {settings.effective_batch} examples, learning rate \
+- Recipe: preset `{settings.preset}`, {trained["steps"]} steps with batch size {settings.train_batch_size}, learning rate \
 {settings.learning_rate:g}, loss on the SQL alone.
 - Loss: {trained["first_loss"]:.2f} at the first step, {trained["final_loss"]:.2f} over the last ten.
 - {scores_line(record)}{alone(settings, record)}

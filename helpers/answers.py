@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from helpers import choice, constraint, execution, generation, models, processes, prompts, rerank
-from helpers.config import RunConfig
+from helpers import choice, constraint, execution, generation, models, prompts, rerank
 from helpers.generation import Answers
-from helpers.progress import tqdm
-from helpers.runs import Run
+from helpers.run import processes
+from helpers.run.config import RunConfig
+from helpers.run.folder import Run
+from helpers.run.progress import tqdm
 from helpers.views import View
 
 FORMAT = 3  # of the kept answers
@@ -69,8 +70,8 @@ def found(
     prompts_ids = [prompts.prompt_ids(tokenizer, message) for message in messages]
     identity = fingerprint(prompts_ids, settings, run, base=base)
     rules = None if base else checkers(model, tokenizer, views, settings)
-    if settings.num_processes > 1 and not processes.several() and not is_kept(run, name, identity):
-        processes.start("answers", run, settings.num_processes)
+    if settings.num_processes > 1 and not processes.is_distributed() and not is_kept(run, name, identity):
+        processes.launch("answers", run, settings.num_processes)
 
     def search(numbers: list[int]) -> Answers:
         return generation.search(
@@ -82,7 +83,7 @@ def found(
             batch_size=settings.per_device_eval_batch_size,
             checkers=rules and [rules[number] for number in numbers],
             base=base,
-            progress=f"{name} answers" if processes.is_first() else "",
+            progress=f"{name} answers" if processes.is_main_process() else "",
         )
 
     kept = once(run, name, identity, len(messages), search)
@@ -97,7 +98,7 @@ def found(
             [candidates[number] for number in numbers],
             [questions[number] for number in numbers],
             settings,
-            progress="reranking" if processes.is_first() else "",
+            progress="reranking" if processes.is_main_process() else "",
         )
 
     kept = once(run, rerank.NAME, reranked_fingerprint(identity, settings, run), len(messages), rescore)
@@ -130,11 +131,11 @@ def once(run: Run, name: str, identity: str, questions: int, find: Callable[[lis
     stored = f"evaluation/{name}.json"
     if is_kept(run, name, identity):
         return run.read_json(stored)
-    processes.meet()
+    processes.barrier()
     begin = time.perf_counter()
-    answers = [[list(one) for one in some] for some in processes.spread(questions, find)]
+    answers = [[list(one) for one in some] for some in processes.shard_and_gather(questions, find)]
     kept = {"made_with": identity, "seconds": round(time.perf_counter() - begin, 2), "answers": answers}
-    if processes.is_first():
+    if processes.is_main_process():
         run.write_json(stored, kept)
     return kept
 

@@ -13,24 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import (
-    adapter,
-    answers,
-    config,
-    environment,
-    execution,
-    generation,
-    model_files,
-    models,
-    prompts,
-    rerank,
-    runs,
-    views,
-)
+from helpers import adapter, answers, execution, generation, model_files, models, prompts, rerank, views
 from helpers.choice import Candidate, choose, tried
-from helpers.config import RunConfig
 from helpers.generation import Answers
 from helpers.linking import MOST_COLUMNS
+from helpers.run import config, machine
+from helpers.run.config import RunConfig
+from helpers.run.folder import MissingStep, Run, find_runs
 from helpers.schema import Schema
 from helpers.views import View
 
@@ -254,7 +243,7 @@ def load(run_dir: str | Path | None = None, model: str | None = None) -> Assista
     return of_run(trained_run(run_dir))
 
 
-def of_run(run: runs.Run) -> Assistant:
+def of_run(run: Run) -> Assistant:
     """The tuned model of a run, with its reranker where its settings give that weight.
 
     Raises:
@@ -268,19 +257,19 @@ def of_run(run: runs.Run) -> Assistant:
     return Assistant(model=loaded, tokenizer=tokenizer, settings=settings, name=run.path.name, trust=trust(run.record()))
 
 
-def trained_run(run_dir: str | Path | None) -> runs.Run:
+def trained_run(run_dir: str | Path | None) -> Run:
     """The run folder, known to hold a tuned model.
 
     Raises:
         runs.MissingStep: naming the command that makes one, and the runs that have one.
     """
-    run = runs.Run(environment.run_path(run_dir))
+    run = Run(machine.run_path(run_dir))
     if run.has("train"):
         return run
-    others = [environment.shown(other.path) for other in runs.find_runs(run.path.parent) if other.has("train")]
-    raise runs.MissingStep(
-        f"{environment.shown(run.path)} has no tuned model yet:\n"
-        f"  `python -m helpers run --run-dir {environment.shown(run.path)}` makes one,\n"
+    others = [machine.short_path(other.path) for other in find_runs(run.path.parent) if other.has("train")]
+    raise MissingStep(
+        f"{machine.short_path(run.path)} has no tuned model yet:\n"
+        f"  `python -m helpers run --run-dir {machine.short_path(run.path)}` makes one,\n"
         f"  or name a run that has one (found: {', '.join(others) or 'none'})."
     )
 
@@ -308,7 +297,7 @@ def for_this_machine(settings: RunConfig) -> RunConfig:
     Answers come from transformers on every machine: Unsloth has no beam search.
     """
     needless: dict[str, Any] = {"engine": "transformers", "gradient_checkpointing": "off", "precision": "auto"}
-    if environment.gpu() is None:
+    if machine.gpu() is None:
         needless |= {"load_in_4bit": False, "optim": "adamw_torch"}
     return settings.with_overrides(needless, "this machine")
 

@@ -17,9 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import environment, memory, runs
-from helpers.config import PRESETS, RunConfig
-from helpers.progress import tqdm
+from helpers.run import config, machine, memory
+from helpers.run.config import RunConfig
+from helpers.run.files import write_text
+from helpers.run.folder import Run
+from helpers.run.presets import PRESETS
+from helpers.run.progress import tqdm
 
 if TYPE_CHECKING:
     from helpers.prompts import Row
@@ -54,21 +57,20 @@ class Arm:
     gib: int = 10
 
 
-WHOLE = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
-LITERAL = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
+WHOLE = {"per_device_train_batch_size": 8}
+LITERAL = {"per_device_train_batch_size": 1}
 PLAIN = {"engine": "transformers", "gradient_checkpointing": "standard"}
 SIXTEEN = {"load_in_4bit": False}
 FULL = {name: value for name, value in PRESETS["full"].items() if name not in ("max_steps", "num_train_epochs")}
 FULL |= {
-    "per_device_train_batch_size": PRESETS["full"]["gradient_accumulation_steps"],
-    "gradient_accumulation_steps": 1,
+    "per_device_train_batch_size": PRESETS["full"]["train_batch_size"],
     "gradient_checkpointing": "off",
 }
 ARMS = (
     Arm(name="8 x 1", overrides=WHOLE, steps=LOSS_STEPS),
     Arm(name="1 x 8", overrides=LITERAL, steps=LOSS_STEPS),
     Arm(name="8 x 1 again", overrides=WHOLE, steps=LOSS_STEPS),
-    Arm(name="2 x 4", overrides={"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}),
+    Arm(name="2 x 4", overrides={"per_device_train_batch_size": 2}),
     Arm(name="16-bit weights", overrides=WHOLE | SIXTEEN),
     Arm(name="16-bit weights, fp16", overrides=WHOLE | SIXTEEN | {"precision": "fp16"}),
     Arm(name="float32", overrides=WHOLE | SIXTEEN | {"precision": "fp32"}),
@@ -87,7 +89,7 @@ ARMS = (
 )
 
 
-def run_all(run: runs.Run, settings: RunConfig) -> dict[str, Any]:
+def run_all(run: Run, settings: RunConfig) -> dict[str, Any]:
     """All arms on the model and data of a run, as benchmark.json keeps them: gpu, versions, and results by arm.
 
     Prepares the run's data if 02 Data has not.
@@ -103,7 +105,7 @@ def run_all(run: runs.Run, settings: RunConfig) -> dict[str, Any]:
     asked = [prompts.prompt_ids(tokenizer, message) for message in messages]
     golds = [len(tokenizer(schema.folded(one.query), add_special_tokens=False)["input_ids"]) + 1 for one in examples]
     recipe = RunConfig(model_name=settings.model_name, data_source=settings.data_source)
-    size = sum(file.stat().st_size for file in files.folder.glob("*.safetensors")) / environment.GIB
+    size = sum(file.stat().st_size for file in files.folder.glob("*.safetensors")) / machine.GIB
     measure(ARMS, recipe, rows, list(zip(asked, golds, strict=True)), run, times=max(1.0, size / MODEL_GIB))
     return run.read_json(FILE)
 
@@ -113,7 +115,7 @@ def measure(
     settings: RunConfig,
     rows: Sequence[Row],
     prompts: Sequence[tuple[list[int], int]],
-    run: runs.Run,
+    run: Run,
     *,
     times: float = 1.0,
     progress: str = "arms",
@@ -134,14 +136,14 @@ def measure(
         arm_seconds, what it took once it was ready. The file says as well how many seconds the last call took in all.
     """
     kept = run.read_json(FILE) if (run / FILE).is_file() else {}
-    values = {name: runs.portable(value) for name, value in settings.values().items()}
+    values = {name: config.portable(value) for name, value in settings.values().items()}
     content = json.dumps({"rows": [dataclasses.asdict(row) for row in rows], "prompts": list(prompts)})
     data = hashlib.sha256(content.encode()).hexdigest()
-    made_with = {"gpu": runs.machine()["gpu"], "settings": values, "data_sha256": data}
+    made_with = {"gpu": machine.provenance()["gpu"], "settings": values, "data_sha256": data}
     results: dict[str, dict[str, Any]] = kept["arms"] if kept.get("made_with") == made_with else {}
     waiting = [arm for arm in arms if "error" in results.get(arm.name, {"error": ""})]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as processes:
-        shared = runs.write_text(Path(folder, "data.json"), content)
+        shared = write_text(Path(folder, "data.json"), content)
         begin, bar = time.perf_counter(), tqdm(total=len(waiting), desc=progress, unit="arm", disable=not progress)
         for together in rounds(waiting, times):
             started = [processes.enter_context(Process(arm, settings, shared, Path(folder))) for arm in together]
@@ -152,7 +154,7 @@ def measure(
                 result, now = one.result(), time.perf_counter()
                 results[arm.name] = result | {"arm_seconds": round(now - asked, 1)}
                 all_seconds = round(now - begin, 1)
-                run.write_json(FILE, {"made_with": made_with, **runs.machine(), "seconds": all_seconds, "arms": results})
+                run.write_json(FILE, {"made_with": made_with, **machine.provenance(), "seconds": all_seconds, "arms": results})
                 bar.update()
         bar.close()
     return results
@@ -160,7 +162,7 @@ def measure(
 
 def rounds(arms: Sequence[Arm], times: float = 1.0) -> list[list[Arm]]:
     """The arms in their order, cut into rounds that get ready together: as the GPU has memory and the processor cores for."""
-    device, most = environment.gpu(), max(1, (os.cpu_count() or 1) // CORES_EACH)
+    device, most = machine.gpu(), max(1, (os.cpu_count() or 1) // CORES_EACH)
     room = device.memory_gib if device else 0.0
     found: list[list[Arm]] = []
     for arm in arms:
@@ -181,11 +183,11 @@ class Process:
         values = settings.with_overrides(arm.overrides, "benchmark").values()
         files = {"shared": str(shared), "ready": str(self.ready), "out": str(self.out)}
         content = {"arm": dataclasses.asdict(arm), "settings": values, **files}
-        runs.write_text(job, json.dumps(content))
+        write_text(job, json.dumps(content))
         self.file = self.log.open("w", encoding="utf-8")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "helpers.benchmark", str(job)],
-            cwd=environment.ROOT,
+            cwd=machine.ROOT,
             stdin=subprocess.PIPE,
             stdout=self.file,
             stderr=subprocess.STDOUT,
@@ -233,8 +235,8 @@ def main(job_file: str) -> None:
     weights = loaded_gib()
 
     def wait() -> None:
-        memory.free_unused_memory()
-        runs.write_text(Path(job["ready"]), "")
+        memory.empty_cache()
+        write_text(Path(job["ready"]), "")
         sys.stdin.readline()
 
     if arm.answers:
@@ -244,16 +246,16 @@ def main(job_file: str) -> None:
         if arm.all_tokens:
             rows = [dataclasses.replace(row, completion_mask=[1] * len(row.input_ids)) for row in rows]
         result = time_training(model, tokenizer, rows, settings, arm.steps, wait)
-    runs.write_text(Path(job["out"]), json.dumps({"weights_gib": weights, **result}))
+    write_text(Path(job["out"]), json.dumps({"weights_gib": weights, **result}))
 
 
 def loaded_gib() -> float:
     """What the model takes of the GPU's memory; of this process's without one."""
-    if environment.gpu() is None:
+    if machine.gpu() is None:
         return round(memory.peak_memory_gib(), 4)
     import torch
 
-    return round(torch.cuda.memory_allocated() / environment.GIB, 4)
+    return round(torch.cuda.memory_allocated() / machine.GIB, 4)
 
 
 def time_training(
@@ -267,7 +269,7 @@ def time_training(
 
     shape = trainer.Shape(
         per_device_train_batch_size=settings.per_device_train_batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        gradient_accumulation_steps=settings.train_batch_size // settings.per_device_train_batch_size,
         gradient_checkpointing=settings.gradient_checkpointing,
     )
     untimed = min(UNTIMED_STEPS, steps - 1)
@@ -275,7 +277,7 @@ def time_training(
     with tempfile.TemporaryDirectory() as folder:
         dataset = trainer.dataset_of(rows, settings)
         made = trainer.make_trainer(
-            model, tokenizer, dataset, settings, runs.Run(Path(folder)), shape, max_steps=steps, save_strategy="no"
+            model, tokenizer, dataset, settings, Run(Path(folder)), shape, max_steps=steps, save_strategy="no"
         )
         made.add_callback(watch)
         memory.reset_peak_memory()
@@ -304,7 +306,7 @@ def time_answers(
     memory.reset_peak_memory()
     begin = time.perf_counter()
     generation.answer(model, tokenizer, ids, lengths=lengths, **options)
-    memory.finish_gpu_work()
+    memory.synchronize()
     seconds = time.perf_counter() - begin
     return {
         "questions": len(ids),

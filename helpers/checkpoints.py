@@ -8,14 +8,15 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from helpers import config, environment, runs
 from helpers.prompts import Row
+from helpers.run import config, machine
+from helpers.run.folder import OtherConfiguration, Run
 
 FOLDER = "checkpoints"
 PARTS = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
 
 
-def prepare(run: runs.Run, settings: config.RunConfig, rows: Sequence[Row], *, resume: bool) -> None:
+def prepare(run: Run, settings: config.RunConfig, rows: Sequence[Row], *, resume: bool) -> None:
     """Check that existing checkpoints belong to these settings and rows, or throw them away if `resume` is False."""
     identity = {name: value for name, value in settings.values().items() if config.stage_of(name) != "evaluate"}
     identity["tokens"] = sum(len(row.input_ids) for row in rows)
@@ -23,19 +24,19 @@ def prepare(run: runs.Run, settings: config.RunConfig, rows: Sequence[Row], *, r
         shutil.rmtree(run / FOLDER, ignore_errors=True)
     stored = f"{FOLDER}/made_with.json"
     if (run / stored).is_file() and any((run / FOLDER).glob("checkpoint-*")):
-        before = config.modern(run.read_json(stored))
+        before = config.upgrade(run.read_json(stored))
         older = config.RunConfig().values()  # a setting that was not there when a run began had its default's meaning
         changed = [name for name in identity if before.get(name, older.get(name)) != identity[name]]
         if changed:
             listed = ", ".join(f"{name} {before.get(name)!r} → {identity[name]!r}" for name in changed)
-            raise runs.OtherConfiguration(
-                f"{environment.shown(run / FOLDER)} was made with other settings ({listed}).\n"
+            raise OtherConfiguration(
+                f"{machine.short_path(run / FOLDER)} was made with other settings ({listed}).\n"
                 "  Set resume=False to train again from the start, or run_dir to a new folder."
             )
     run.write_json(stored, identity)
 
 
-def newest(run: runs.Run) -> Path | None:
+def newest(run: Run) -> Path | None:
     """The newest checkpoint that can be read; damaged ones are named and removed."""
     found = sorted((run / FOLDER).glob("checkpoint-*"), key=step, reverse=True)
     for checkpoint in found:

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from helpers import environment
 from helpers.benchmark import FILE
+from helpers.run import machine
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-KEPT = environment.ROOT / "results" / "h200-benchmark" / FILE
+KEPT = machine.ROOT / "results" / "h200-benchmark" / FILE
 UNMEASURED = "not measured"
 
 

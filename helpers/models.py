@@ -7,11 +7,15 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from helpers import environment, memory, processes, runs
-from helpers.config import RunConfig
 from helpers.model_files import CHATML, ModelFiles, ModelNotFound, find
+from helpers.run import machine, memory, processes
+from helpers.run.config import RunConfig
+from helpers.run.folder import OtherConfiguration
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CONTEXT = 2048  # tokens that a model is set up for at least: dev prompts may be longer than any training example
 PADS = ("<|finetune_right_pad_id|>", "<|endoftext|>", "<pad>", "<unk>")  # Llama 3, SmolLM2, others
@@ -23,11 +27,11 @@ def check_machine(settings: RunConfig) -> None:
     Raises:
         ValueError: naming the settings to change.
     """
-    device = environment.gpu()
-    processes.check(settings.num_processes)
+    device = machine.gpu()
+    processes.check_count(settings.num_processes)
     if settings.load_in_4bit:
-        environment.require_gpu_on_colab(device is not None)
-    if environment.engine(settings.engine) == "unsloth" and settings.precision == "bf16" and not device.has_bf16:
+        machine.require_gpu_on_colab(device is not None)
+    if machine.engine(settings.engine) == "unsloth" and settings.precision == "bf16" and not device.has_bf16:
         raise ValueError(
             f"Unsloth does not compute in bf16 on a {device.name}: set engine='transformers' as well to see it emulated"
         )
@@ -35,7 +39,7 @@ def check_machine(settings: RunConfig) -> None:
         wrong = []
         if settings.load_in_4bit:
             wrong.append("load_in_4bit=True (bitsandbytes computes on GPUs)")
-        if environment.precision(settings.precision) == "fp16":
+        if machine.precision(settings.precision) == "fp16":
             wrong.append("precision='fp16'")
         if settings.optim == "adamw_8bit":
             wrong.append("optim='adamw_8bit'")
@@ -52,9 +56,9 @@ def start_engine(settings: RunConfig) -> None:
     Raises: as `check_machine`.
     """
     check_machine(settings)
-    if environment.engine(settings.engine) == "unsloth":
+    if machine.engine(settings.engine) == "unsloth":
         os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")  # it would ask the Hub, and without a network wait two minutes
-        os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(environment.cache_dir() / "unsloth_compiled"))
+        os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(machine.cache_dir() / "unsloth_compiled"))
         import unsloth  # noqa: F401
     from transformers.utils import logging
 
@@ -100,7 +104,7 @@ def load(settings: RunConfig, files: ModelFiles | None = None) -> tuple[Any, Any
     start_engine(settings)
     memory.limit_gpu_memory()
     files = files or find(settings.model_name)
-    if environment.engine(settings.engine) == "unsloth":
+    if machine.engine(settings.engine) == "unsloth":
         model = load_with_unsloth(settings, files)  # before transformers: unsloth patches it at import
     else:
         model = load_with_transformers(settings, files)
@@ -145,8 +149,8 @@ def load_with_transformers(settings: RunConfig, files: ModelFiles) -> Any:
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
         )
-    if environment.gpu() is not None:
-        options["device_map"] = {"": processes.device()}
+    if machine.gpu() is not None:
+        options["device_map"] = {"": processes.local_rank()}
     model = AutoModelForCausalLM.from_pretrained(files.folder, **options)
     if settings.load_in_4bit:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=settings.gradient_checkpointing != "off")
@@ -182,7 +186,7 @@ def torch_dtype(settings: RunConfig) -> Any:
     """The torch type for the arithmetic of these settings."""
     import torch
 
-    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[environment.precision(settings.precision)]
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[machine.precision(settings.precision)]
 
 
 def load_trained(settings: RunConfig, adapter: Path) -> tuple[Any, Any]:
@@ -201,7 +205,7 @@ def load_trained(settings: RunConfig, adapter: Path) -> tuple[Any, Any]:
 
     saved, fresh = load_file(adapter / "adapter_model.safetensors"), get_peft_model_state_dict(model)
     if {name: weights.shape for name, weights in saved.items()} != {name: weights.shape for name, weights in fresh.items()}:
-        raise runs.OtherConfiguration(f"{environment.shown(adapter)} does not fit {settings.model_name} with r={settings.r}")
+        raise OtherConfiguration(f"{machine.short_path(adapter)} does not fit {settings.model_name} with r={settings.r}")
     set_peft_model_state_dict(model, saved)
     return model, tokenizer
 
@@ -221,3 +225,45 @@ def answering(model: Any, *, base: bool = False) -> Iterator[Any]:
         if unsloth is not None:
             unsloth.FastLanguageModel.for_training(model)
         model.train(was_training)
+
+
+# ---- what a model weighs
+
+
+def weight_table(model: Any) -> pd.DataFrame:
+    """Return weights by kind as a pandas table: how many, GiB as loaded, and GiB in 16 and (frozen matrices) 4 bits.
+
+    NF4 takes half a byte a weight and, with double quantisation, 0.127 bits more for its scales. Embeddings, norms and
+    the adapter are not quantised.
+
+    Source: Dettmers et al., "QLoRA", 2023, section 3.
+    """
+    import pandas as pd
+
+    kinds = {"frozen matrices": [0, 0.0], "embeddings and norms": [0, 0.0], "adapter (trained)": [0, 0.0]}
+    for name, parameter in model.named_parameters():
+        count = weight_count(parameter)
+        kind = "adapter (trained)" if "lora_" in name else "frozen matrices" if "_proj" in name else "embeddings and norms"
+        kinds[kind][0] += count
+        kinds[kind][1] += parameter.numel() * parameter.element_size()
+    rows = {}
+    for kind, (count, loaded) in kinds.items():
+        sixteen = 4 * count if kind.startswith("adapter") else 2 * count
+        four = count * (4 + 0.127) / 8 if kind == "frozen matrices" else sixteen
+        rows[kind] = {"weights": count, "as loaded (GiB)": loaded, "in 16 bit (GiB)": sixteen, "in 4 bit (GiB)": four}
+    table = pd.DataFrame(rows).T
+    table.loc["all"] = table.sum()
+    table.iloc[:, 1:] /= machine.GIB
+    return table.astype({"weights": int})
+
+
+def weight_count(parameter: Any) -> int:
+    """Return how many weights a parameter stands for; bitsandbytes packs two into a byte."""
+    packed = getattr(parameter, "quant_state", None)
+    return packed.shape.numel() if packed is not None else parameter.numel()
+
+
+def trainable(model: Any) -> tuple[int, int]:
+    """Return (weights that training changes, all weights)."""
+    counts = [(weight_count(parameter), parameter.requires_grad) for parameter in model.parameters()]
+    return sum(count for count, trained in counts if trained), sum(count for count, _ in counts)

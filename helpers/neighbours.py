@@ -16,10 +16,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers import download, environment, schema
+from helpers import schema
 from helpers.execution import MIB
-from helpers.progress import tqdm
-from helpers.runs import replaced_folder
+from helpers.run import machine
+from helpers.run.files import file_sha256, replaced_folder
+from helpers.run.progress import tqdm
 
 COPIES = 4
 DROPPED = DOUBLED = 0.2  # share of rows
@@ -57,7 +58,7 @@ def cached(databases: Mapping[str, Path], *, progress: str = "altered copies") -
     """
     made = {}
     for db_id, database in tqdm(databases.items(), desc=progress, unit="database", disable=not progress):
-        folder = environment.cache_dir() / f"neighbours-{VERSION}" / download.file_sha256(database)[:16]
+        folder = machine.cache_dir() / f"neighbours-{VERSION}" / file_sha256(database)[:16]
         try:
             if not folder.is_dir():
                 with replaced_folder(folder) as target:

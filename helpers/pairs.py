@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers import execution, runs, schema, spider
-from helpers.progress import tqdm
+from helpers import execution, schema, spider
+from helpers.run.files import write_text
+from helpers.run.progress import tqdm
 from helpers.schema import Column, ForeignKey, Schema, Table
 from helpers.words import pieces
 
@@ -445,4 +446,4 @@ def write_folder(database: Path, folder: Path, pairs: Sequence[Pair], *, with_sa
     folder.mkdir(parents=True, exist_ok=True)
     for name, file in files.items():
         shutil.copy(file, folder / f"{name}.sqlite")
-    return runs.write_text(folder / "train.csv", text.getvalue())
+    return write_text(folder / "train.csv", text.getvalue())

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from helpers import config, environment, processes, runs
-from helpers.memory import peak_memory_gib, reset_peak_memory
-from helpers.progress import tqdm
 from helpers.prompts import Row
+from helpers.run import config, machine, processes
+from helpers.run.folder import Run
+from helpers.run.memory import peak_memory_gib, reset_peak_memory
+from helpers.run.progress import tqdm
 from helpers.trainer import Shape, cut, dataset_of, make_trainer
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Plan:
         )
 
 
-def plan(model: Any, tokenizer: Any, rows: Sequence[Row], settings: config.RunConfig, run: runs.Run) -> Plan:
+def plan(model: Any, tokenizer: Any, rows: Sequence[Row], settings: config.RunConfig, run: Run) -> Plan:
     """Time the shapes that the settings leave open, and keep the answer in the run folder (probe.json).
 
     A given micro-batch is the only one tried. Each try is a few steps of the trainer itself, the first over the longest
@@ -98,10 +99,10 @@ def plan(model: Any, tokenizer: Any, rows: Sequence[Row], settings: config.RunCo
     steps = settings.steps(len(dataset))
     found = kept(settings, rows, run)
     if found is None:
-        if processes.several():
+        if processes.is_distributed():
             raise ValueError(
-                "The micro-batch is left open, and several processes cannot try: set per_device_train_batch_size, "
-                "gradient_accumulation_steps, and gradient_checkpointing to something else than 'auto'"
+                "Several processes cannot search for the micro-batch: set per_device_train_batch_size, "
+                "and gradient_checkpointing to another value than 'auto'"
             )
         found = fastest(model, tokenizer, rows, settings, run)
         stored = {"made_with": identity(settings, rows), "tries": [dataclasses.asdict(one) for one in found]}
@@ -109,7 +110,7 @@ def plan(model: Any, tokenizer: Any, rows: Sequence[Row], settings: config.RunCo
     return Plan(tries=tuple(found), steps=steps, examples=len(dataset))
 
 
-def kept(settings: config.RunConfig, rows: Sequence[Row], run: runs.Run) -> list[Try] | None:
+def kept(settings: config.RunConfig, rows: Sequence[Row], run: Run) -> list[Try] | None:
     """The tries of an earlier call for the same settings, rows and GPU, or None."""
     if not (run / STORED).is_file():
         return None
@@ -121,7 +122,7 @@ def kept(settings: config.RunConfig, rows: Sequence[Row], run: runs.Run) -> list
 
 def identity(settings: config.RunConfig, rows: Sequence[Row]) -> dict[str, Any]:
     """What decides the outcome of a probe."""
-    device = environment.gpu()
+    device = machine.gpu()
     values = {name: value for name, value in settings.values().items() if config.stage_of(name) != "evaluate"}
     tokens = sum(len(row.input_ids) for row in rows)
     return values | {"gpu": device and device.name, "tokens": tokens, "processes": together(settings)}
@@ -129,10 +130,10 @@ def identity(settings: config.RunConfig, rows: Sequence[Row]) -> dict[str, Any]:
 
 def together(settings: config.RunConfig) -> int:
     """How many processes train: those that run already, else as many as the settings ask for."""
-    return processes.count() if processes.several() else settings.num_processes
+    return processes.world_size() if processes.is_distributed() else settings.num_processes
 
 
-def fastest(model: Any, tokenizer: Any, rows: Sequence[Row], settings: config.RunConfig, run: runs.Run) -> list[Try]:
+def fastest(model: Any, tokenizer: Any, rows: Sequence[Row], settings: config.RunConfig, run: Run) -> list[Try]:
     """The tries: in each kind of checkpointing the largest micro-batch that fits, then smaller ones while they are faster."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
@@ -143,7 +144,7 @@ def fastest(model: Any, tokenizer: Any, rows: Sequence[Row], settings: config.Ru
         for checkpointing in kinds_of_checkpointing(settings):
             best = float("inf")
             for size in micro_batches(settings):
-                tried = cut(settings.share(together(settings)), size, checkpointing, together(settings))
+                tried = cut(settings.batch_share(together(settings)), size, checkpointing, together(settings))
                 one = measure(model, tokenizer, dataset, settings, run, tried)
                 tries.append(one)
                 bar.update()
@@ -163,14 +164,14 @@ def kinds_of_checkpointing(settings: config.RunConfig) -> list[str]:
     """What `auto` stands for, in the order to try; else what the settings say."""
     if settings.gradient_checkpointing != "auto":
         return [settings.gradient_checkpointing]
-    return ["off", "unsloth" if environment.engine(settings.engine) == "unsloth" else "standard"]
+    return ["off", "unsloth" if machine.engine(settings.engine) == "unsloth" else "standard"]
 
 
 def micro_batches(settings: config.RunConfig) -> list[int]:
     """The sizes of micro-batch to try: all that divide a process's share of a step, largest first; of a given one, it or the next
     smaller that does.
     """
-    share, given = settings.share(together(settings)), settings.per_device_train_batch_size
+    share, given = settings.batch_share(together(settings)), settings.per_device_train_batch_size
     sizes = [size for size in range(share, 0, -1) if share % size == 0]
     return [size for size in sizes if size <= given][:1] if given else sizes
 
@@ -184,7 +185,7 @@ def probe_rows(rows: Sequence[Row], settings: config.RunConfig) -> list[Row]:
     packed = 1
     if settings.packing:
         packed = max(1, settings.max_seq_length // round(statistics.fmean(len(row.input_ids) for row in rows)))
-    count = settings.share(together(settings)) * packed
+    count = settings.batch_share(together(settings)) * packed
     longest = sorted(rows, key=lambda row: -len(row.input_ids))
     first = [longest[place % len(longest)] for place in range(count)]
     if settings.train_sampling_strategy != "group_by_length":
@@ -193,7 +194,7 @@ def probe_rows(rows: Sequence[Row], settings: config.RunConfig) -> list[Row]:
     return first + [longest[(middle - count // 2 + place) % len(longest)] for middle in middles for place in range(count)]
 
 
-def measure(model: Any, tokenizer: Any, dataset: Any, settings: config.RunConfig, run: runs.Run, tried: Shape) -> Try:
+def measure(model: Any, tokenizer: Any, dataset: Any, settings: config.RunConfig, run: Run, tried: Shape) -> Try:
     """Take a few steps in one shape."""
     import torch
 

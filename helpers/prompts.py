@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from helpers import augment, spider, target
-from helpers.config import RunConfig
-from helpers.progress import tqdm
-from helpers.runs import OtherConfiguration, Run
+from helpers.run.config import RunConfig
+from helpers.run.folder import OtherConfiguration, Run
+from helpers.run.progress import tqdm
 from helpers.spider import DataSet, Example
 from helpers.views import View, view
 
@@ -108,8 +108,8 @@ def write_data(
 ) -> tuple[list[tuple[Example, Row]], list[tuple[Example, Row]]]:
     """Write the run's data/train.jsonl and data/dev.jsonl: examples with the message that the model reads.
 
-    An example makes `train_variants` rows. Rows over `max_seq_length` tokens are set apart, never cut; examples whose gold the
-    target form cannot say are left out, and counted. No dev question is left out.
+    An example makes `prompts_per_example` rows. Rows over `max_seq_length` tokens are set apart, never cut; examples whose
+    gold the target form cannot say are left out, and counted. No dev question is left out.
 
     Returns:
         (kept, dropped) training examples, each with its tokens; an example stands there once a row.

@@ -18,7 +18,8 @@ from helpers import execution
 from helpers.evaluation import NO_ROWS, TIED, WRONG_ON_A_COPY, Verdict, alone
 from helpers.hardness import LEVELS
 from helpers.prompts import Row
-from helpers.runs import Run, write_text
+from helpers.run.files import write_text
+from helpers.run.folder import Run
 from helpers.scores import paired_difference, score, summary, without
 from helpers.spider import Example
 

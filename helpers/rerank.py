@@ -13,14 +13,15 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from helpers import generation, prompts, runs
-from helpers.config import RunConfig
+from helpers import generation, prompts
 from helpers.generation import Answers
+from helpers.run.config import RunConfig
+from helpers.run.folder import MissingStep, Run
 
 NAME = "channel"  # of the adapter, and of its folder in a run
 
 
-def attach(model: Any, run: runs.Run) -> None:
+def attach(model: Any, run: Run) -> None:
     """Load the run's reranker into the model, inactive, beside the first adapter.
 
     Raises:
@@ -28,7 +29,7 @@ def attach(model: Any, run: runs.Run) -> None:
     """
     folder = run / NAME / "adapter"
     if not folder.is_dir():
-        raise runs.MissingStep(
+        raise MissingStep(
             f"rerank_weight is set, but {run.path.name} has no {NAME}/adapter.\n"
             "  Run 04 Train again: it trains only what is missing. Or set rerank_weight=0."
         )

@@ -18,14 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import download, environment, execution, runs, schema
+from helpers import download, execution, schema
 from helpers.hardness import LEVELS, hardness
-from helpers.progress import tqdm
+from helpers.run import machine
+from helpers.run.files import file_sha256, replaced_folder
+from helpers.run.progress import tqdm
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from helpers.config import RunConfig
+    from helpers.run.config import RunConfig
 
 SAMPLE = Path(__file__).parent / "sample"
 NEWER = "00636695dabed6b5f4b8328a16b13e069a2f16591d5efcce57660669c85b121b"
@@ -53,7 +55,7 @@ DEV_SHA256 = "30d64a3fccde493226df79687aed9e4a1c0129525baf44f29c0573d914d758a4" 
 # Copies of wta_1, by their SHA-256, of which one table is known to hold other rows than the release's (public tennis data).
 KNOWN_TO_DIFFER = {"559d91c6020fd6ee7bdc8635839aa5d0fe836245c015d03596c3094ec2315ef9": "rankings"}
 AS_FOUND = "databases as found, not checked to be the release's bytes"
-UNPACKED_BYTES, UNPACKED_FILES = 4 * environment.GIB, 5_000  # Spider takes about 1 GB in 1,000 files
+UNPACKED_BYTES, UNPACKED_FILES = 4 * machine.GIB, 5_000  # Spider takes about 1 GB in 1,000 files
 HELD_OUT = 0.2  # share of a user's own examples kept for dev where there is no dev file
 FIELDS = {"question": ("question",), "query": ("query", "sql", "SQL"), "db_id": ("db_id",)}
 
@@ -111,7 +113,7 @@ class DataSet:
         for example in (*self.train, *self.dev):
             total.update(json.dumps([example.question, example.query, example.db_id]).encode())
         for db_id in sorted({example.db_id for example in (*self.train, *self.dev)}):
-            total.update(bytes.fromhex(download.file_sha256(self.databases[db_id])))
+            total.update(bytes.fromhex(file_sha256(self.databases[db_id])))
         return total.hexdigest()
 
     def counts(self) -> pd.DataFrame:
@@ -151,7 +153,7 @@ def load(data_source: str, held_out_databases: int = 0) -> DataSet:
     if data_source == "spider":
         return load_spider()
     check_source(data_source)
-    return load_folder(environment.resolve(data_source))
+    return load_folder(machine.resolve(data_source))
 
 
 def hold_out(dataset: DataSet, count: int) -> DataSet:
@@ -178,17 +180,17 @@ def check_source(data_source: str) -> None:
     Raises:
         BadData: it is neither a known name nor a folder.
     """
-    if data_source not in ("spider", "sample") and not environment.resolve(data_source).is_dir():
+    if data_source not in ("spider", "sample") and not machine.resolve(data_source).is_dir():
         raise BadData(f"data_source={data_source!r} is neither 'spider' nor 'sample' nor a folder")
 
 
 def load_spider() -> DataSet:
     """Spider, from SPIDER_DIR where that is set, else downloaded, verified and cached."""
     if given := os.environ.get("SPIDER_DIR"):
-        return dataclasses.replace(load_folder(environment.resolve(given), name="Spider"), note=AS_FOUND)
-    unpacked = environment.cache_dir() / "spider"
+        return dataclasses.replace(load_folder(machine.resolve(given), name="Spider"), note=AS_FOUND)
+    unpacked = machine.cache_dir() / "spider"
     if not unpacked.is_dir():
-        archive = download.fetch(SOURCES, environment.cache_dir())
+        archive = download.fetch(SOURCES, machine.cache_dir())
         download.unpack(archive, unpacked, max_bytes=UNPACKED_BYTES, max_files=UNPACKED_FILES)
         archive.unlink()
     found = sorted(unpacked.rglob("dev.json"), key=lambda path: len(path.parts))
@@ -209,7 +211,7 @@ def sample_folder() -> Path:
     for file in sorted(SAMPLE.rglob("*")):
         if file.suffix in (".csv", ".sql"):
             total.update(file.name.encode() + file.read_bytes())
-    folder = environment.cache_dir() / f"sample-{total.hexdigest()[:12]}"
+    folder = machine.cache_dir() / f"sample-{total.hexdigest()[:12]}"
     if not folder.is_dir():
         build_sample(folder)
     return folder
@@ -217,7 +219,7 @@ def sample_folder() -> Path:
 
 def build_sample(folder: Path) -> None:
     """Write the embedded sample in Spider's layout."""
-    with runs.replaced_folder(folder) as target:
+    with replaced_folder(folder) as target:
         scripts = sorted((SAMPLE / "database").glob("*.sql"))
         for script in scripts:
             database = target / "database" / script.stem / f"{script.stem}.sqlite"
@@ -285,7 +287,7 @@ def differing(golds: Sequence[tuple[str, str]], databases: Mapping[str, Path]) -
     """Places of the (gold SQL, db_id) pairs that depend on data known to differ from the release's."""
     tables = {}
     for db_id in {db_id for _, db_id in golds if db_id == "wta_1"}:
-        tables[db_id] = KNOWN_TO_DIFFER.get(download.file_sha256(databases[db_id]))
+        tables[db_id] = KNOWN_TO_DIFFER.get(file_sha256(databases[db_id]))
     return [place for place, (sql, db_id) in enumerate(golds) if (table := tables.get(db_id)) and table in sql.lower()]
 
 
@@ -297,7 +299,7 @@ def first_file(folder: Path, names: Iterable[str]) -> Path | None:
 
 def is_official(dev_file: Path, dev_rows: list, train_file: Path) -> bool:
     """Whether these are Spider's own questions, known by their number and files."""
-    same_bytes = download.file_sha256(dev_file) == DEV_SHA256
+    same_bytes = file_sha256(dev_file) == DEV_SHA256
     return same_bytes or (train_file.name == "train_spider.json" and len(dev_rows) == 1034)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers import environment
+from helpers.run import machine
 from helpers.schema import Schema
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def questions(console: Console) -> Iterator[str]:
     from prompt_toolkit.history import FileHistory
 
     console.print("Ask a question; Ctrl-D ends.", style="dim")
-    session = PromptSession(history=FileHistory(str(Path(environment.cache_dir(), HISTORY))))
+    session = PromptSession(history=FileHistory(str(Path(machine.cache_dir(), HISTORY))))
     while True:
         try:
             question = session.prompt("? ").strip()

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from helpers import checkpoints, config, environment, models, runs
+from helpers import checkpoints, models
 from helpers.prompts import Row
+from helpers.run import config, machine
+from helpers.run.folder import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,7 @@ def dataset_of(rows: Sequence[Row], settings: config.RunConfig) -> Any:
 
 
 def make_trainer(
-    model: Any, tokenizer: Any, dataset: Any, settings: config.RunConfig, run: runs.Run, shape: Shape, **options: Any
+    model: Any, tokenizer: Any, dataset: Any, settings: config.RunConfig, run: Run, shape: Shape, **options: Any
 ) -> Any:
     """TRL's trainer for these settings, silent: the meter shows the progress.
 
@@ -77,7 +79,7 @@ def make_trainer(
 
     from helpers.ordering import Trainer
 
-    kind = environment.precision(settings.precision)
+    kind = machine.precision(settings.precision)
     if settings.gradient_checkpointing == "auto":
         models.set_checkpointing(model, shape.gradient_checkpointing != "off")
     arguments = {
@@ -88,7 +90,7 @@ def make_trainer(
         "padding_free": settings.packing,  # always set, for Unsloth turns it on where it is not
         "completion_only_loss": True,
         # Neither loss ever holds the logits of all tokens: TRL's computes those of the completions, in chunks, Unsloth's its own.
-        "loss_type": "nll" if environment.engine(settings.engine) == "unsloth" else "chunked_nll",
+        "loss_type": "nll" if machine.engine(settings.engine) == "unsloth" else "chunked_nll",
         # how much at a time, and how long
         "per_device_train_batch_size": shape.per_device_train_batch_size,
         "gradient_accumulation_steps": shape.gradient_accumulation_steps,
@@ -106,7 +108,7 @@ def make_trainer(
         # the machine: TRL's own defaults (bf16, checkpointing) would slow a CPU
         "bf16": kind == "bf16",
         "fp16": kind == "fp16",
-        "use_cpu": environment.gpu() is None,
+        "use_cpu": machine.gpu() is None,
         "ddp_find_unused_parameters": False,
         "ddp_broadcast_buffers": False,  # they are tables of positions, and never change
         "gradient_checkpointing": shape.gradient_checkpointing != "off",

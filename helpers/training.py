@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import checkpoints, config, models, probe, processes, prompts, rerank, runs
-from helpers.memory import reset_peak_memory
+from helpers import checkpoints, models, probe, prompts, rerank
 from helpers.prompts import Row
+from helpers.run import config, processes
+from helpers.run.folder import Run
+from helpers.run.memory import reset_peak_memory
 from helpers.trainer import Shape, cut, dataset_of, make_trainer
 
 if TYPE_CHECKING:
@@ -87,7 +89,7 @@ def train(
     tokenizer: Any,
     rows: Sequence[Row],
     settings: config.RunConfig,
-    run: runs.Run,
+    run: Run,
     *,
     resume: bool = True,
     shape: Shape | None = None,
@@ -118,19 +120,19 @@ def train(
         raise ValueError(
             f"A row has {too_long} tokens, max_seq_length is {settings.max_seq_length}: it would be cut. Run 02 Data again."
         )
-    with processes.first_goes_first():
+    with processes.main_process_first():
         checkpoints.prepare(run, settings, rows, resume=resume)
     untrained = {name: weights.detach().cpu().clone() for name, weights in get_peft_model_state_dict(model).items()}
     dataset = dataset_of(rows, settings)
     shape = shape or chosen_shape(model, tokenizer, rows, settings, run)
-    start = start or functools.partial(processes.start, "train", run)
-    take = attempt if shape.processes == processes.count() else functools.partial(attempt_together, start)
+    start = start or functools.partial(processes.launch, "train", run)
+    take = attempt if shape.processes == processes.world_size() else functools.partial(attempt_together, start)
     reset_peak_memory()
     while True:
         try:
             return take(model, tokenizer, dataset, settings, run, shape)
         except torch.cuda.OutOfMemoryError as error:
-            if processes.several():  # the others wait for this one: all end, and who started them makes the shape smaller
+            if processes.is_distributed():  # the others wait for this one: all end, and who started them makes the shape smaller
                 raise
             smaller = shape.smaller()
             if smaller is None:
@@ -138,7 +140,7 @@ def train(
         # Outside of the except block: its error holds on to the tensors that are to be freed.
         print(
             f"Out of GPU memory with {shape.per_device_train_batch_size} examples at a time: going on with "
-            f"{smaller.per_device_train_batch_size}; the effective batch stays {settings.effective_batch}"
+            f"{smaller.per_device_train_batch_size}; the batch size stays {settings.train_batch_size}"
         )
         shape = smaller
         model.zero_grad(set_to_none=True)
@@ -146,22 +148,22 @@ def train(
         set_peft_model_state_dict(model, untrained)
 
 
-def chosen_shape(model: Any, tokenizer: Any, rows: Sequence[Row], settings: config.RunConfig, run: runs.Run) -> Shape:
+def chosen_shape(model: Any, tokenizer: Any, rows: Sequence[Row], settings: config.RunConfig, run: Run) -> Shape:
     """The shape of a step: as the settings say, and what they leave open as a probe finds it."""
     checkpointing, together = settings.gradient_checkpointing, probe.together(settings)
     if settings.per_device_train_batch_size and checkpointing != "auto":
-        return cut(settings.share(together), probe.micro_batches(settings)[0], checkpointing, together)
+        return cut(settings.batch_share(together), probe.micro_batches(settings)[0], checkpointing, together)
     return probe.plan(model, tokenizer, rows, settings, run).best.shape
 
 
-def attempt(model: Any, tokenizer: Any, dataset: Any, settings: config.RunConfig, run: runs.Run, shape: Shape) -> Outcome:
+def attempt(model: Any, tokenizer: Any, dataset: Any, settings: config.RunConfig, run: Run, shape: Shape) -> Outcome:
     """Train in one shape of step, from the newest whole checkpoint or the start."""
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
     from helpers.meter import Meter
 
-    with processes.first_goes_first():
+    with processes.main_process_first():
         checkpoint = checkpoints.newest(run)
     steps = settings.steps(len(dataset))
     meter = Meter(run, steps, checkpoint)
@@ -201,7 +203,7 @@ def is_done(checkpoint: Path | None, steps: int) -> bool:
 
 
 def attempt_together(
-    start: Callable[..., None], model: Any, tokenizer: Any, dataset: Any, settings: config.RunConfig, run: runs.Run, shape: Shape
+    start: Callable[..., None], model: Any, tokenizer: Any, dataset: Any, settings: config.RunConfig, run: Run, shape: Shape
 ) -> Outcome:
     """`attempt` by several processes, started for it; then their last checkpoint goes into this process's model."""
     try:
@@ -214,7 +216,7 @@ def attempt_together(
     return attempt(model, tokenizer, dataset, settings, run, shape)
 
 
-def how_to_go_on(run: runs.Run) -> str:
+def how_to_go_on(run: Run) -> str:
     """What is left of a training that was stopped."""
     kept = checkpoints.newest(run)
     if kept is None:
@@ -226,7 +228,7 @@ RERANKER_LENGTH = {"num_train_epochs": 3.0, "max_steps": 0}
 
 
 def train_reranker(
-    run: runs.Run, tokenizer: Any, settings: config.RunConfig, shape: Shape | None = None, *, resume: bool = True
+    run: Run, tokenizer: Any, settings: config.RunConfig, shape: Shape | None = None, *, resume: bool = True
 ) -> Outcome | None:
     """Train the noisy-channel reranker from SQL to question, on the run's own training examples, in its folder `channel/`.
 
@@ -250,12 +252,12 @@ def train_reranker(
             f"All {len(rows):,} examples for the reranker are longer than max_seq_length={own.max_seq_length}: "
             "raise it in a new run"
         )
-    part = runs.Run(run / rerank.NAME)
+    part = Run(run / rerank.NAME)
     part.path.mkdir(exist_ok=True)
     model, _ = models.load(own)
-    start = functools.partial(processes.start, "channel", run)
+    start = functools.partial(processes.launch, "channel", run)
     outcome = train(model, tokenizer, fitting, own, part, shape=shape, start=start, resume=resume)
-    if processes.is_first():
+    if processes.is_main_process():
         with part.new_folder("adapter") as folder:
             model.save_pretrained(folder)
         if outcome.new_steps:
@@ -263,7 +265,7 @@ def train_reranker(
     return outcome
 
 
-def reranker_rows(run: runs.Run, tokenizer: Any) -> list[Row]:
+def reranker_rows(run: Run, tokenizer: Any) -> list[Row]:
     """Each training example once, the SQL as prompt and the question as completion."""
     pairs = dict.fromkeys((one["completion"], one["question"]) for one in run.read_jsonl("data/train.jsonl"))
     return prompts.training_rows(tokenizer, list(pairs))

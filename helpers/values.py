@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers import download
 from helpers.linking import Place
 from helpers.names import Names
+from helpers.run.files import file_sha256
 from helpers.schema import Schema, quoted, read
 from helpers.words import WORD, stem
 
@@ -67,7 +67,7 @@ def index(database: Path) -> Index:
 @functools.lru_cache(maxsize=512)
 def sha256_of(database: Path, size: int, changed: int) -> str:
     """A file's checksum, taken once as long as its size and the time of its last change stay."""
-    return download.file_sha256(database)
+    return file_sha256(database)
 
 
 @functools.lru_cache(maxsize=256)

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from helpers import augment, linking, links, names, schema, target, values
 from helpers.augment import Pool
-from helpers.config import RunConfig
 from helpers.names import Names
 from helpers.predictions import extract_sql
+from helpers.run.config import RunConfig
 from helpers.schema import Schema
 
 LINKED_KEYS = 25  # foreign keys written at most
@@ -80,7 +80,7 @@ class View:
         return linking.left_out(self.tables, linking.cut(order, self.most_columns))
 
     def training_pairs(self, question: str, sql: str, chance: random.Random, names: Pool | None = None) -> list[TrainingPair]:
-        """What to learn from one example: the message that is also asked, then `train_variants` - 1 that are shaken.
+        """What to learn from one example: the message that is also asked, then `prompts_per_example` - 1 that are shaken.
 
         Args:
             names: what a share of the shaken ones (`renamed`) takes other names from.
@@ -98,7 +98,7 @@ class View:
             return linked_message(question, named, self.cells, self.settings.prompt_parts, needed=needed, chance=chance)
 
         pairs = [TrainingPair(question, message(question, self.names, None), completion)]
-        for _ in range(self.settings.train_variants - 1):
+        for _ in range(self.settings.prompts_per_example - 1):
             if names and chance.random() < self.settings.renamed:
                 asked, named = augment.rename(question, self.names, needed, names, chance)
                 pairs.append(TrainingPair(asked, message(asked, named, chance), target.to_target(sql, named)))

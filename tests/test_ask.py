@@ -7,24 +7,11 @@ import shutil
 
 import pytest
 
-from helpers import (
-    adapter,
-    ask,
-    databases,
-    environment,
-    execution,
-    generation,
-    model_files,
-    models,
-    prompts,
-    runs,
-    schema,
-    terminal,
-    views,
-)
+from helpers import adapter, ask, databases, execution, generation, model_files, models, prompts, schema, terminal, views
 from helpers.ask import Answer
 from helpers.choice import Candidate
-from helpers.runs import Run
+from helpers.run import machine
+from helpers.run.folder import MissingStep, OtherConfiguration, Run
 
 torch = pytest.importorskip("torch")
 
@@ -81,7 +68,7 @@ def test_names_that_are_not_there_are_answered_with_the_nearest(concert_db):
 def trained(smoke, sample, tmp_path_factory):
     """A run with the tiny model, its adapter moved at random."""
     run = Run(tmp_path_factory.mktemp("asked") / "run")
-    runs.save_config(run, smoke)
+    run.save_config(smoke)
     model, tokenizer = models.load(smoke)
     torch.manual_seed(1)
     for name, weights in model.named_parameters():
@@ -175,7 +162,7 @@ def test_an_empty_question_is_refused(assistant, concert_db):
 
 
 def test_a_run_without_a_tuned_model_names_the_command_that_makes_one(tmp_path, trained):
-    with pytest.raises(runs.MissingStep, match=r"python -m helpers run --run-dir .*(\n.*)*found: .*run"):
+    with pytest.raises(MissingStep, match=r"python -m helpers run --run-dir .*(\n.*)*found: .*run"):
         ask.load(trained.path.parent / "other")
 
 
@@ -204,16 +191,16 @@ def test_a_folder_that_is_no_export_is_refused_by_name(trained, tmp_path):
 
 def test_an_adapter_of_another_base_model_is_refused(trained, tmp_path, smoke):
     folder = copied(trained, tmp_path / "adapter", model_name=smoke.model_name, r=8)
-    with pytest.raises(runs.OtherConfiguration, match="does not fit"):
+    with pytest.raises(OtherConfiguration, match="does not fit"):
         ask.load(model=str(folder))
 
 
 def test_an_adapter_trained_in_four_bits_on_a_gpu_answers_in_32_on_a_cpu(plain_machine):
-    from helpers.config import preset
+    from helpers.run.presets import preset
 
     settings = ask.for_this_machine(preset("seed"))
     models.check_machine(settings)
-    assert (settings.engine, settings.load_in_4bit, environment.precision(settings.precision)) == ("transformers", False, "fp32")
+    assert (settings.engine, settings.load_in_4bit, machine.precision(settings.precision)) == ("transformers", False, "fp32")
     assert settings.prompt_style == preset("seed").prompt_style
 
 

@@ -6,9 +6,10 @@ import json
 import matplotlib as mpl
 import pytest
 
-from helpers import benchmark, claims, models, prompts, runs
+from helpers import benchmark, claims, models, prompts
 from helpers.benchmark import Arm
-from helpers.runs import Run
+from helpers.run.files import write_text
+from helpers.run.folder import Run
 
 mpl.use("Agg")
 
@@ -17,13 +18,13 @@ mpl.use("Agg")
 def measured(smoke, sample, tmp_path_factory):
     """Two arms that train, one that answers and one that cannot, on the tiny model; with what it takes to go on."""
     run, tokenizer = Run(tmp_path_factory.mktemp("benchmark")), models.load(smoke)[1]
-    runs.save_config(run, smoke)
+    run.save_config(smoke)
     prompts.write_data(run, sample, tokenizer, smoke)
     rows = prompts.read_training_rows(run, tokenizer)
     asked = [(rows[0].input_ids[:20], 3), (rows[1].input_ids[:30], 5)]
     arms = [
         Arm(name="whole", steps=4),
-        Arm(name="halves", overrides={"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}, steps=4),
+        Arm(name="halves", overrides={"per_device_train_batch_size": 2}, steps=4),
         Arm(name="answers", answers=2),
         Arm(name="impossible", overrides={"load_in_4bit": True}),
     ]
@@ -69,7 +70,7 @@ def test_a_benchmark_goes_on_where_it_stopped(measured, smoke, monkeypatch):
 )
 def test_arms_get_ready_together_as_there_is_room(gib, cores, sizes, monkeypatch):
     device = gib and dataclasses.make_dataclass("Device", ["memory_gib"])(gib)
-    monkeypatch.setattr(benchmark.environment, "gpu", lambda: device)
+    monkeypatch.setattr(benchmark.machine, "gpu", lambda: device)
     monkeypatch.setattr(benchmark.os, "cpu_count", lambda: cores)
     arms = [Arm(name=str(gib), gib=gib) for gib in (10, 10, 40, 60, 10)]
     found = benchmark.rounds(arms)
@@ -133,7 +134,7 @@ def test_the_plots_show_what_was_measured():
 
 
 def test_a_process_that_dies_leaves_its_last_words(smoke, tmp_path):
-    shared = runs.write_text(tmp_path / "data.json", json.dumps({"rows": [], "prompts": []}))
+    shared = write_text(tmp_path / "data.json", json.dumps({"rows": [], "prompts": []}))
     with benchmark.Process(Arm(name="empty"), smoke, shared, tmp_path) as process:
         process.process.kill()
         assert process.result()["error"]

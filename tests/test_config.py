@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import config
-from helpers.config import RunConfig, checked
-from helpers.environment import Gpu, NoGpuOnColab
+from helpers.run import config, parameters, presets
+from helpers.run.config import RunConfig, checked
+from helpers.run.machine import Gpu, NoGpuOnColab
 
 T4 = Gpu(name="Tesla T4", memory_gib=14.7, capability=(7, 5))
 NAMES = [field.name for field in config.settings_fields()]
@@ -30,7 +30,7 @@ PUBLISHED = {
     "target_modules": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
     "max_seq_length": 1024,
     "per_device_train_batch_size": 0,  # 8 examples a step in whichever shape is fastest; 1 is the recipe's own
-    "gradient_accumulation_steps": 8,
+    "train_batch_size": 8,
     "gradient_checkpointing": "unsloth",
     "optim": "adamw_8bit",
     "learning_rate": 2e-4,
@@ -48,65 +48,65 @@ PUBLISHED = {
 
 @pytest.mark.parametrize(("name", "value"), PUBLISHED.items(), ids=PUBLISHED.keys())
 def test_preset_seed_is_the_published_recipe(plain_machine, name, value):
-    assert getattr(config.preset("seed"), name) == value
+    assert getattr(presets.preset("seed"), name) == value
 
 
 def test_one_optimiser_step_of_the_published_recipe_sees_eight_examples(plain_machine):
-    assert config.preset("seed").effective_batch == 8
+    assert presets.preset("seed").train_batch_size == 8
 
 
-def test_an_automatic_micro_batch_leaves_the_effective_batch_to_the_accumulation(plain_machine):
-    full = config.preset("full")
-    assert (full.per_device_train_batch_size, full.effective_batch) == (0, 32)
-    assert full.with_overrides({"per_device_train_batch_size": 2}, "this test").effective_batch == 64
+def test_the_micro_batch_leaves_the_batch_size_as_it_is(plain_machine):
+    full = presets.preset("full")
+    assert (full.per_device_train_batch_size, full.train_batch_size) == (0, 32)
+    assert full.with_overrides({"per_device_train_batch_size": 2}, "this test").train_batch_size == 32
 
 
 @pytest.mark.parametrize(("gpu", "chosen"), [(T4, "seed"), (None, "cpu")])
 def test_auto_is_seed_with_a_gpu_and_else_cpu(plain_machine, gpu, chosen):
     plain_machine(gpu)
 
-    settings = config.preset("auto")
+    settings = presets.preset("auto")
 
-    assert settings == config.preset(chosen)
+    assert settings == presets.preset(chosen)
     assert settings.preset == chosen, "scores must name the preset that was really taken"
 
 
 @pytest.mark.parametrize("name", ["cpu", "smoke"])
 def test_the_presets_without_a_gpu_ask_for_nothing_that_needs_one(plain_machine, name):
-    settings = config.preset(name)
+    settings = presets.preset(name)
     assert not settings.load_in_4bit
     assert (settings.engine, settings.data_source, settings.optim) == ("transformers", "sample", "adamw_torch")
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest(plain_machine):
     with pytest.raises(ValueError, match=r"No preset is called 'sede'\. Did you mean 'seed'\?"):
-        config.preset("sede")
+        presets.preset("sede")
 
 
 @pytest.mark.parametrize("name", ["auto", "seed", "full"])
 def test_colab_without_a_gpu_stops_with_the_clicks_that_help(plain_machine, monkeypatch, name):
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab")
     with pytest.raises(NoGpuOnColab, match="Runtime → Change runtime type → T4 GPU"):
-        config.preset(name)
+        presets.preset(name)
 
 
 @pytest.mark.parametrize("name", ["cpu", "smoke"])
 def test_colab_without_a_gpu_runs_the_presets_that_need_none(plain_machine, monkeypatch, name):
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab")
-    assert config.preset(name).preset == name
+    assert presets.preset(name).preset == name
 
 
 def test_colab_with_a_gpu_runs_the_published_recipe(plain_machine, monkeypatch):
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab")
     plain_machine(T4)
-    assert config.preset("auto").preset == "seed"
+    assert presets.preset("auto").preset == "seed"
 
 
 @pytest.mark.parametrize(("variable", "chosen"), [(None, "auto"), ("", "auto"), ("smoke", "smoke")])
 def test_an_unnamed_preset_is_run_preset_and_else_auto(plain_machine, monkeypatch, variable, chosen):
     if variable is not None:
         monkeypatch.setenv("RUN_PRESET", variable)
-    assert config.default_preset() == chosen
+    assert presets.default_preset() == chosen
 
 
 # Values as papermill hands them over
@@ -280,7 +280,7 @@ def test_an_override_of_an_unknown_name_is_refused():
 
 
 def test_the_table_shows_every_setting_with_its_value_and_origin(plain_machine):
-    table = config.preset("smoke").with_overrides({"max_steps": 3}, "this notebook").table()
+    table = presets.preset("smoke").with_overrides({"max_steps": 3}, "this notebook").table()
 
     assert list(table.index) == NAMES
     assert list(table.loc["max_steps", ["value", "unit", "from"]]) == ["3", "steps", "this notebook"]
@@ -296,7 +296,7 @@ def test_the_tables_of_the_stages_together_are_the_whole_table():
 
 
 def test_the_values_make_the_same_configuration_again(plain_machine):
-    settings = config.preset("smoke")
+    settings = presets.preset("smoke")
     assert RunConfig(**settings.values()) == settings
 
 
@@ -306,17 +306,39 @@ def test_the_values_make_the_same_configuration_again(plain_machine):
 def test_settings_of_an_older_run_are_read_by_their_names_of_today():
     old = RunConfig(candidates=4).values() | {"question_weight": 0.7, "date_string": "26 Jul 2024", "twin_weight": 0.0}
     old.pop("rerank_weight")
+    old |= {"train_variants": 3, "gradient_accumulation_steps": 8}
+    for name in ("prompts_per_example", "train_batch_size"):
+        old.pop(name)
     old |= {"dataloader_pin_memory": True, "gpu_memory_gib": 3.4, "ensemble_runs": [], "rereadings": 0, "held_out_part": 0}
     found = config.from_stored(old, "full", {"question_weight": "this notebook", "twin_weight": "command line"})
-    assert found == RunConfig(candidates=4, rerank_weight=0.7)
+    assert found == RunConfig(candidates=4, rerank_weight=0.7, prompts_per_example=3, train_batch_size=8)
     assert (found.preset, dict(found.origin)) == ("full", {"rerank_weight": "this notebook"})
+
+
+@pytest.mark.parametrize("micro_batch, accumulation, batch", [(0, 8, 8), (1, 8, 8), (8, 1, 8), (4, 8, 32)])
+def test_accumulation_of_an_older_run_becomes_the_batch_size(micro_batch, accumulation, batch):
+    old = {"per_device_train_batch_size": micro_batch, "gradient_accumulation_steps": accumulation}
+    assert config.from_stored(old).train_batch_size == batch
+
+
+@pytest.mark.parametrize(
+    "name, says",
+    [
+        ("question_weight", "It is now 'rerank_weight'"),
+        ("twin_weight", "It was removed in 0.2.0"),
+        ("train_variant", "No parameter"),
+    ],
+)
+def test_an_older_name_is_refused_with_its_name_of_today(name, says):
+    with pytest.raises(ValueError, match=says):
+        checked(name, 1)
 
 
 @pytest.mark.parametrize(
     "name, value", [("twin_weight", 1.0), ("rereadings", 2), ("ensemble_runs", ["runs/b"]), ("held_out_part", 1)]
 )
 def test_a_setting_that_is_gone_and_had_an_effect_is_refused_by_name(name, value):
-    with pytest.raises(ValueError, match=f"made with {name}=.* no longer has"):
+    with pytest.raises(ValueError, match=f"made with {name}=.* which 0.2.0 removed"):
         config.from_stored({name: value})
 
 
@@ -338,18 +360,18 @@ def notebook(tmp_path, monkeypatch):
 def test_a_name_that_papermill_brings_and_the_notebook_does_not_know_is_refused(notebook):
     notebook.run_cell("# Parameters\nmax_steps = 3\nlearning_rat = 0.1\n", store_history=True)
     with pytest.raises(ValueError, match=r"'learning_rat' here\. Did you mean 'learning_rate'\?"):
-        config.refuse_unknown_parameters({"max_steps", "learning_rate"})
+        parameters.refuse_unknown_parameters({"max_steps", "learning_rate"})
 
 
 def test_names_that_the_notebook_knows_or_made_itself_pass(notebook):
     notebook.run_cell("# Parameters\nmax_steps = 3\n", store_history=True)
     notebook.run_cell("my_own = 1", store_history=True)
-    config.refuse_unknown_parameters({"max_steps", "learning_rate"})
+    parameters.refuse_unknown_parameters({"max_steps", "learning_rate"})
 
 
 def test_the_record_says_how_answers_are_found():
-    linked = config.preset("smoke").with_overrides({"prompt_style": "linked", "constrained": True}, "this test")
-    assert config.preset("smoke").decoding == "greedy"
+    linked = presets.preset("smoke").with_overrides({"prompt_style": "linked", "constrained": True}, "this test")
+    assert presets.preset("smoke").decoding == "greedy"
     assert linked.decoding == "greedy, grammar-constrained"
     wider = linked.with_overrides({"candidates": 4, "rerank_weight": 0.7}, "this test")
     assert wider.decoding == "4 beams, execution-guided selection, grammar-constrained, noisy-channel reranker (weight 0.7)"

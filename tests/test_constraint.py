@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import constraint, generation, models, names, prompts, spider, target, views
-from helpers.config import preset
 from helpers.constraint import Checker, Constraint
+from helpers.run.presets import preset
 from helpers.schema import ForeignKey, Schema
 
 torch = pytest.importorskip("torch")

@@ -10,9 +10,19 @@ from types import SimpleNamespace
 
 import pytest
 
-import helpers
-from helpers import environment
-from helpers.environment import Gpu
+from helpers.run import machine as machine_module
+from helpers.run.machine import (
+    ROOT,
+    Gpu,
+    cache_dir,
+    engine,
+    offer_download,
+    precision,
+    resolve,
+    run_path,
+    short_path,
+    table,
+)
 
 T4 = Gpu(name="Tesla T4", memory_gib=14.7, capability=(7, 5))
 A100 = Gpu(name="NVIDIA A100-SXM4-40GB", memory_gib=39.4, capability=(8, 0))
@@ -26,14 +36,14 @@ H200 = Gpu(name="NVIDIA H200", memory_gib=139.8, capability=(9, 0))
 def test_auto_is_bf16_only_where_the_gpu_really_has_it(plain_machine, gpu, chosen):
     """A T4 only emulates bf16, and torch says yes all the same."""
     plain_machine(gpu)
-    assert environment.precision() == chosen
+    assert precision() == chosen
 
 
 @pytest.mark.parametrize("gpu", [T4, H200, None])
 @pytest.mark.parametrize("wanted", ["bf16", "fp16", "fp32"])
 def test_an_explicit_precision_is_obeyed(plain_machine, gpu, wanted):
     plain_machine(gpu)
-    assert environment.precision(wanted) == wanted
+    assert precision(wanted) == wanted
 
 
 @pytest.mark.parametrize(
@@ -47,12 +57,12 @@ def test_an_explicit_precision_is_obeyed(plain_machine, gpu, wanted):
 )
 def test_the_engine_is_unsloth_on_a_gpu_unless_another_is_wanted(plain_machine, gpu, wanted, chosen):
     plain_machine(gpu)
-    assert environment.engine(wanted) == chosen
+    assert engine(wanted) == chosen
 
 
 def test_unsloth_without_a_gpu_is_refused_with_what_works(plain_machine):
     with pytest.raises(RuntimeError, match=r"needs a CUDA GPU.*use engine='auto' or 'transformers'"):
-        environment.engine("unsloth")
+        engine("unsloth")
 
 
 @pytest.mark.parametrize(
@@ -71,63 +81,68 @@ def test_memory_grows_in_place_where_it_can_and_nobody_has_said_otherwise(monkey
     monkeypatch.setattr(os, "environ", {**theirs})
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine=machine, release=release), raising=False)
-    helpers.grow_memory_in_place()
+    machine_module.prepare_torch()
     assert os.environ.get("PYTORCH_ALLOC_CONF") == set_to
 
 
-def test_the_package_asks_for_that_before_torch_is_imported():
-    code = "import sys, helpers, os; print('torch' in sys.modules, 'PYTORCH_ALLOC_CONF' in os.environ)"
+def test_the_variable_is_set_before_torch_is_imported_and_not_when_the_judge_is():
+    code = """
+import os, sys
+from helpers.run import machine
+import helpers.evaluation
+print("torch" in sys.modules, "PYTORCH_ALLOC_CONF" in os.environ)
+machine.gpu()
+print("PYTORCH_ALLOC_CONF" in os.environ)
+"""
     clean = {name: value for name, value in os.environ.items() if "ALLOC_CONF" not in name}
-    said = subprocess.run(
-        [sys.executable, "-c", code], cwd=environment.ROOT, env=clean, capture_output=True, text=True, check=True
-    )
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=clean, capture_output=True, text=True, check=True)
     asks = sys.platform == "linux" and platform.machine() == "x86_64" and "microsoft" not in platform.release().lower()
-    assert said.stdout.split() == ["False", str(asks)]
+    assert said.stdout.split() == ["False", "False", str(asks)]
 
 
 # Places
 
 
 @pytest.mark.parametrize(
-    ("variable", "place"), [(None, "local"), ("COLAB_RELEASE_TAG", "Colab"), ("KAGGLE_KERNEL_RUN_TYPE", "Kaggle")]
+    ("variable", "name"), [(None, "local"), ("COLAB_RELEASE_TAG", "Colab"), ("KAGGLE_KERNEL_RUN_TYPE", "Kaggle")]
 )
-def test_the_place_is_known_by_its_variable(plain_machine, monkeypatch, variable, place):
+def test_the_platform_is_known_by_its_variable(plain_machine, monkeypatch, variable, name):
     if variable:
         monkeypatch.setenv(variable, "x")
-    assert environment.place() == place
+    assert machine_module.platform() == name
 
 
 def test_drive_is_refused_outside_of_colab(plain_machine):
     with pytest.raises(RuntimeError, match="works on Colab only: elsewhere set run_dir"):
-        environment.run_path(use_drive=True)
+        run_path(use_drive=True)
 
 
 def test_drive_is_refused_where_nobody_can_log_in(plain_machine, monkeypatch, tmp_path):
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab")
     monkeypatch.setenv("COURSE_HEADLESS", "1")
-    monkeypatch.setattr(environment, "DRIVE", tmp_path / "not mounted")
+    monkeypatch.setattr(machine_module, "DRIVE", tmp_path / "not mounted")
     with pytest.raises(RuntimeError, match="headless: set run_dir"):
-        environment.run_path(use_drive=True)
+        run_path(use_drive=True)
 
 
 def test_a_run_on_drive_lies_on_the_mounted_drive(plain_machine, monkeypatch, tmp_path):
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab")
-    monkeypatch.setattr(environment, "DRIVE", tmp_path)
-    assert environment.run_path(use_drive=True) == tmp_path / "text-to-sql" / "runs" / "course"
-    assert environment.run_path("runs/second", use_drive=True) == tmp_path / "text-to-sql" / "runs" / "second"
+    monkeypatch.setattr(machine_module, "DRIVE", tmp_path)
+    assert run_path(use_drive=True) == tmp_path / "text-to-sql" / "runs" / "course"
+    assert run_path("runs/second", use_drive=True) == tmp_path / "text-to-sql" / "runs" / "second"
 
 
 @pytest.mark.parametrize(("variable", "folder"), [(None, "runs/course"), ("", "runs/course"), ("runs/mine", "runs/mine")])
 def test_an_unnamed_run_lies_where_run_dir_says_and_else_in_the_repository(plain_machine, monkeypatch, variable, folder):
     if variable is not None:
         monkeypatch.setenv("RUN_DIR", variable)
-    assert environment.run_path() == environment.ROOT / folder
+    assert run_path() == ROOT / folder
 
 
 def test_on_colab_a_file_is_not_offered_to_a_browser_that_is_not_there(plain_machine, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab")
     monkeypatch.setenv("COURSE_HEADLESS", "1")
-    environment.offer_download(tmp_path / "adapter.zip")
+    offer_download(tmp_path / "adapter.zip")
     assert "adapter.zip" in capsys.readouterr().out
 
 
@@ -137,69 +152,69 @@ def test_on_colab_a_file_is_not_offered_to_a_browser_that_is_not_there(plain_mac
 def test_a_relative_path_starts_at_the_repository_whatever_the_working_directory(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     repository = Path(__file__).resolve().parent.parent
-    assert environment.resolve("runs/mine") == repository / "runs" / "mine"
-    assert environment.resolve(Path("runs/../data")) == repository / "data"
+    assert resolve("runs/mine") == repository / "runs" / "mine"
+    assert resolve(Path("runs/../data")) == repository / "data"
 
 
 def test_an_absolute_path_stays(tmp_path):
-    assert environment.resolve(tmp_path) == tmp_path.resolve()
+    assert resolve(tmp_path) == tmp_path.resolve()
 
 
 def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert environment.resolve("~/data") == tmp_path.resolve() / "data"
+    assert resolve("~/data") == tmp_path.resolve() / "data"
 
 
 @pytest.mark.parametrize("cwd", ["notebooks", "helpers"])
 def test_the_cache_is_one_folder_whatever_the_working_directory(monkeypatch, tmp_path, cwd):
-    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setattr(machine_module, "ROOT", tmp_path)
     monkeypatch.setenv("COURSE_CACHE", "cache")
     (tmp_path / cwd).mkdir()
     monkeypatch.chdir(tmp_path / cwd)
-    assert environment.cache_dir() == tmp_path / "cache"
+    assert cache_dir() == tmp_path / "cache"
 
 
 def test_the_cache_folder_is_made_where_it_is_wanted(monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "deep" / "cache"))
-    assert environment.cache_dir() == tmp_path / "deep" / "cache"
-    assert environment.cache_dir().is_dir()
+    assert cache_dir() == tmp_path / "deep" / "cache"
+    assert cache_dir().is_dir()
 
 
 def test_the_cache_lies_in_the_users_cache_folder_when_nobody_says_otherwise(monkeypatch, tmp_path):
     monkeypatch.delenv("COURSE_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert environment.cache_dir().parent == tmp_path
+    assert cache_dir().parent == tmp_path
 
 
 def test_a_path_is_shown_without_the_machines_own_folders(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert environment.shown(environment.ROOT / "runs" / "course") == "runs/course"
-    assert environment.shown(tmp_path / "data" / "mine") == "~/data/mine"
-    assert environment.shown(Path("/elsewhere/data")) == str(Path("/elsewhere/data"))
+    assert short_path(ROOT / "runs" / "course") == "runs/course"
+    assert short_path(tmp_path / "data" / "mine") == "~/data/mine"
+    assert short_path(Path("/elsewhere/data")) == str(Path("/elsewhere/data"))
 
 
 # Versions
 
 
 def test_versions_name_python_and_sqlite():
-    versions = environment.versions()
+    versions = machine_module.versions()
     assert versions["python"] == platform.python_version()
     assert versions["sqlite"] == sqlite3.sqlite_version
     assert versions["sqlglot"].split(".")[0].isdecimal()
 
 
 def test_versions_leave_out_what_is_absent(monkeypatch):
-    monkeypatch.setattr(environment, "PACKAGES", ("sqlglot", "no-such-package"))
-    assert set(environment.versions()) == {"python", "sqlite", "sqlglot"}
+    monkeypatch.setattr(machine_module, "PACKAGES", ("sqlglot", "no-such-package"))
+    assert set(machine_module.versions()) == {"python", "sqlite", "sqlglot"}
 
 
 def test_the_table_says_what_this_machine_computes_in(plain_machine):
     plain_machine(T4)
-    machine = environment.table()["this machine"]
+    machine = table()["this machine"]
     assert machine["GPU"] == "Tesla T4, 14.7 GiB"
-    assert list(machine[["place", "compute capability", "arithmetic", "engine"]]) == ["local", "7.5", "fp16", "unsloth"]
+    assert list(machine[["platform", "compute capability", "arithmetic", "engine"]]) == ["local", "7.5", "fp16", "unsloth"]
 
 
 def test_the_table_says_that_there_is_no_gpu(plain_machine):
-    machine = environment.table()["this machine"]
+    machine = table()["this machine"]
     assert list(machine[["GPU", "compute capability", "arithmetic", "engine"]]) == ["none", "-", "fp32", "transformers"]

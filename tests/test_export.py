@@ -7,10 +7,10 @@ import types
 
 import pytest
 
-from helpers import adapter, ask, download, evaluation, export, model_files, models, prompts, runs, scores, views
+from helpers import adapter, ask, download, evaluation, export, model_files, models, prompts, scores, views
 from helpers.__main__ import main
-from helpers.config import preset
-from helpers.runs import Run
+from helpers.run.folder import Run
+from helpers.run.presets import preset
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -26,7 +26,7 @@ def move(model):
 
 def trained_run(folder, settings, sample, model, tokenizer):
     run = Run(folder)
-    runs.save_config(run, settings)
+    run.save_config(settings)
     prompts.write_data(run, sample, tokenizer, settings)
     run.add_to_record(train={"steps": 1, "first_loss": 1.0, "final_loss": 0.5})
     move(model)

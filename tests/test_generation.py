@@ -3,9 +3,10 @@
 import pytest
 from conftest import varied
 
-from helpers import answers, environment, generation, memory, models, prompts, training, views
+from helpers import answers, generation, models, prompts, training, views
 from helpers.predictions import extract_sql
-from helpers.runs import Run
+from helpers.run import machine, memory
+from helpers.run.folder import Run
 
 torch = pytest.importorskip("torch")
 
@@ -47,7 +48,7 @@ def test_a_question_is_answered_in_a_batch_as_alone_and_in_its_place(tiny, batch
 
 def test_smollm_answers_in_a_batch_as_alone(smollm_files):
     """The real model, as preset cpu trains it: left padding has been wrong in released versions of the libraries."""
-    from helpers.config import preset
+    from helpers.run.presets import preset
 
     model, tokenizer = models.load(preset("cpu"), smollm_files)
     answers = generation.answer(model, tokenizer, ids(tokenizer), max_new_tokens=5, batch_size=6)
@@ -71,7 +72,15 @@ def learned(smoke, tmp_path_factory):
     """A tiny model that knows two answers of different length by heart."""
     known = {"How many?": "SELECT 1", "Name the oldest three of all the libraries.": "SELECT name FROM t ORDER BY age LIMIT 3"}
     by_heart = smoke.with_overrides(
-        {"max_steps": 150, "learning_rate": 0.02, "r": 32, "per_device_train_batch_size": 2, "save_steps": 1000}, "this test"
+        {
+            "max_steps": 150,
+            "learning_rate": 0.02,
+            "r": 32,
+            "train_batch_size": 2,
+            "per_device_train_batch_size": 2,
+            "save_steps": 1000,
+        },
+        "this test",
     )
     model, tokenizer = models.load(by_heart)
     rows = [prompts.training_row(tokenizer, question, sql) for question, sql in known.items()]
@@ -154,19 +163,19 @@ def test_answers_can_be_cut_each_at_a_length_of_its_own(tiny):
 def test_a_batch_takes_what_the_gpu_has_free_and_no_more(tiny, monkeypatch, free, length):
     """Of keys and values alone, known to the byte, a batch may need nine tenths of what is free at most."""
     model, _ = tiny
-    monkeypatch.setattr(environment, "gpu", lambda: environment.Gpu(name="a GPU", memory_gib=16, capability=(9, 0)))
-    monkeypatch.setattr(memory, "free_gpu_memory", lambda: free)
+    monkeypatch.setattr(machine, "gpu", lambda: machine.Gpu(name="a GPU", memory_gib=16, capability=(9, 0)))
+    monkeypatch.setattr(memory, "free_gpu_bytes", lambda: free)
     one = model.config
     each = 2 * one.num_hidden_layers * one.num_key_value_heads * (one.hidden_size // one.num_attention_heads) * 4
     size = generation.fitting_batch(model, length)
     assert size >= 1 and size * length * each <= 0.9 * free
-    monkeypatch.setattr(memory, "free_gpu_memory", lambda: 2 * free)
+    monkeypatch.setattr(memory, "free_gpu_bytes", lambda: 2 * free)
     assert generation.fitting_batch(model, length) == pytest.approx(2 * size, abs=1)
 
 
 def test_a_gpu_with_no_room_is_asked_for_one_answer_at_a_time(tiny, monkeypatch):
-    monkeypatch.setattr(environment, "gpu", lambda: environment.Gpu(name="a GPU", memory_gib=16, capability=(9, 0)))
-    monkeypatch.setattr(memory, "free_gpu_memory", lambda: 0)
+    monkeypatch.setattr(machine, "gpu", lambda: machine.Gpu(name="a GPU", memory_gib=16, capability=(9, 0)))
+    monkeypatch.setattr(memory, "free_gpu_bytes", lambda: 0)
     assert generation.fitting_batch(tiny[0], 100) == 1
 
 

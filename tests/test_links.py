@@ -7,8 +7,9 @@ from conftest import make_database
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import config, links, schema, spider, views
+from helpers import links, schema, spider, views
 from helpers.links import Content
+from helpers.run import presets
 
 SHOP = """
 CREATE TABLE customers (customer_id INTEGER PRIMARY KEY, name TEXT, level INT);
@@ -75,7 +76,7 @@ def test_the_first_keys_of_two_tables_are_not_taken_for_one_another(tmp_path):
 
 
 def test_a_question_over_two_tables_is_joined_by_what_was_found(shop):
-    view = views.view(shop, config.preset("cpu"))
+    view = views.view(shop, presets.preset("cpu"))
     sql = view.sql("SELECT COUNT(*) FROM airlines, orders WHERE airlines.airline = 'Delta'")
     assert "ON airlines.uid = orders.airline" in sql
     assert "keys: " in view.message("How many orders has Delta?")

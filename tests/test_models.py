@@ -2,8 +2,11 @@
 
 import pytest
 
-from helpers import environment, generation, memory, model_files, models, prompts, runs
-from helpers.config import PROJECTIONS, RunConfig, preset
+from helpers import generation, model_files, models, prompts
+from helpers.run import machine, memory
+from helpers.run.config import PROJECTIONS, RunConfig
+from helpers.run.folder import OtherConfiguration, Run
+from helpers.run.presets import preset
 
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")
@@ -52,13 +55,13 @@ def test_what_learns_is_r_times_inputs_and_outputs_of_each_projection(smoke, ran
     hidden, between, keys, layers = 64, 128, 32, 2  # the tiny model's own shape
     attention = (hidden + hidden) + (hidden + keys) + (hidden + keys) + (hidden + hidden)
     feed_forward = (hidden + between) + (hidden + between) + (between + hidden)
-    trained, _ = memory.trainable(model)
+    trained, _ = models.trainable(model)
     assert trained == layers * rank * (attention + feed_forward)
 
 
 def test_a_choice_of_projections_is_obeyed(smoke):
     model, _ = models.load(smoke.with_overrides({"target_modules": ("q_proj", "v_proj")}, "this test"))
-    assert memory.trainable(model)[0] == 2 * smoke.r * ((64 + 64) + (64 + 32))
+    assert models.trainable(model)[0] == 2 * smoke.r * ((64 + 64) + (64 + 32))
 
 
 def test_a_fresh_adapter_changes_no_answer(loaded, smoke):
@@ -104,7 +107,7 @@ def test_answering_leaves_the_model_in_the_mode_it_was_in(loaded, training, base
     with models.answering(model, base=base) as ready:
         assert not ready.training
     assert model.training is training
-    assert memory.trainable(model)[0] > 0, "the adapter still learns"
+    assert models.trainable(model)[0] > 0, "the adapter still learns"
 
 
 def test_an_error_while_answering_leaves_the_adapter_on(loaded, smoke):
@@ -127,7 +130,7 @@ def trained(loaded, tmp_path):
     model, _ = loaded
     train_at_random(model)
     model.save_pretrained(tmp_path / "adapter")
-    return runs.Run(tmp_path), model
+    return Run(tmp_path), model
 
 
 def test_a_trained_model_has_the_weights_that_were_saved(trained, smoke):
@@ -140,7 +143,7 @@ def test_a_trained_model_has_the_weights_that_were_saved(trained, smoke):
 
 
 def test_an_adapter_of_another_rank_is_refused(trained, smoke):
-    with pytest.raises(runs.OtherConfiguration, match="r=8"):
+    with pytest.raises(OtherConfiguration, match="r=8"):
         models.load_trained(smoke.with_overrides({"r": 8}, "this test"), trained[0] / "adapter")
 
 
@@ -150,7 +153,7 @@ def test_an_adapter_of_another_model_is_refused(trained, smoke):
     safetensors.save_file(
         {name.replace("q_proj", "query"): weights for name, weights in safetensors.load_file(file).items()}, file
     )
-    with pytest.raises(runs.OtherConfiguration, match="does not fit"):
+    with pytest.raises(OtherConfiguration, match="does not fit"):
         models.load_trained(smoke, run / "adapter")
 
 
@@ -159,7 +162,7 @@ def test_an_adapter_that_lacks_a_projection_is_refused(trained, smoke):
     run, _ = trained
     file = run / "adapter/adapter_model.safetensors"
     safetensors.save_file({name: weights for name, weights in safetensors.load_file(file).items() if "q_proj" not in name}, file)
-    with pytest.raises(runs.OtherConfiguration, match="does not fit"):
+    with pytest.raises(OtherConfiguration, match="does not fit"):
         models.load_trained(smoke, run / "adapter")
 
 
@@ -169,7 +172,7 @@ def test_an_adapter_that_lacks_a_projection_is_refused(trained, smoke):
 @pytest.fixture
 def no_gpu(monkeypatch):
     """This machine, without its GPU if it has one."""
-    monkeypatch.setattr(environment, "gpu", lambda: None)
+    monkeypatch.setattr(machine, "gpu", lambda: None)
 
 
 def test_a_machine_without_a_gpu_refuses_four_bits_and_names_what_to_change(no_gpu):
@@ -212,18 +215,18 @@ def test_a_model_that_is_not_there_is_named(smoke):
 
 def test_the_weight_table_adds_up_to_the_models_parameters(loaded):
     model, _ = loaded
-    table = memory.weight_table(model)
+    table = models.weight_table(model)
     parts = table.drop(index="all")
-    trained, everything = memory.trainable(model)
+    trained, everything = models.trainable(model)
     assert table.loc["all", "weights"] == parts["weights"].sum() == everything
     assert table.loc["adapter (trained)", "weights"] == trained
     assert everything == sum(parameter.numel() for parameter in model.parameters())
     loaded_bytes = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    assert table.loc["all", "as loaded (GiB)"] * environment.GIB == pytest.approx(loaded_bytes)
+    assert table.loc["all", "as loaded (GiB)"] * machine.GIB == pytest.approx(loaded_bytes)
 
 
 def test_four_bits_shrink_the_frozen_matrices_alone(loaded):
-    table = memory.weight_table(loaded[0])
+    table = models.weight_table(loaded[0])
     ratio = table["in 4 bit (GiB)"] / table["in 16 bit (GiB)"]
     # QLoRA (Dettmers et al., 2023), section 3: 0.127 bits a weight for the scales, doubly quantised.
     assert ratio["frozen matrices"] == pytest.approx((4 + 0.127) / 16)
@@ -231,6 +234,6 @@ def test_four_bits_shrink_the_frozen_matrices_alone(loaded):
 
 
 def test_memory_in_use_is_no_more_than_the_machine_has():
-    table = memory.memory_table()
+    table = memory.table()
     assert 0 < table.loc["this process", "in use"] <= table.loc["this process", "in all"]
     assert memory.peak_memory_gib() > 0

@@ -9,9 +9,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from helpers import config, environment, runs
+from helpers.run import config, machine
+from helpers.run.folder import OUTPUTS
 
-NOTEBOOKS = sorted((environment.ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((machine.ROOT / "notebooks").glob("*.ipynb"))
 COURSE = [path for path in NOTEBOOKS if "01" <= path.name[:2] <= "05"]
 SWITCHES = {"run_dir", "preset", "use_drive", "resume", "open_demo"}
 OF_06 = {"database", "question", "export_as", "pairs_to"}  # what to ask and to write: no settings of a run
@@ -27,7 +28,7 @@ def parameters_of(path):
 
 
 def test_the_course_has_its_notebooks():
-    assert [path.name for path in COURSE] == [file for _, file, _ in runs.OUTPUTS.values()]
+    assert [path.name for path in COURSE] == [file for _, file, _ in OUTPUTS.values()]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -95,7 +96,7 @@ def test_the_bootstrap_installs_nothing_and_moves_nowhere_outside_of_colab(path,
         "import subprocess\nsubprocess.run = None\n" + cells_of(path)[0].source + "\nimport helpers\nprint(os.getcwd())\n",
         encoding="utf-8",
     )
-    folder = environment.ROOT / "notebooks"
+    folder = machine.ROOT / "notebooks"
 
     done = subprocess.run([sys.executable, str(script)], cwd=folder, capture_output=True, text=True)
 
@@ -137,7 +138,7 @@ subprocess.run = record
 def test_plain_papermill_refuses_bad_parameters_in_words(tmp_path, notebook, name, value, message):
     papermill = pytest.importorskip("papermill")
     pytest.importorskip("torch")
-    source = environment.ROOT / "notebooks" / f"{notebook}.ipynb"
+    source = machine.ROOT / "notebooks" / f"{notebook}.ipynb"
     parameters = {"run_dir": str(tmp_path / "run"), name: value}
 
     with pytest.raises(papermill.PapermillExecutionError) as caught:

@@ -4,8 +4,9 @@ import statistics
 
 import pytest
 
-from helpers import environment, models, probe, prompts, runs, training
-from helpers.runs import Run
+from helpers import models, probe, prompts, training
+from helpers.run import machine
+from helpers.run.folder import Run
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
@@ -14,7 +15,7 @@ pytest.importorskip("trl")
 @pytest.fixture(scope="module")
 def rows(smoke, sample, tmp_path_factory):
     run, tokenizer = Run(tmp_path_factory.mktemp("data")), models.load(smoke)[1]
-    runs.save_config(run, smoke)
+    run.save_config(smoke)
     prompts.write_data(run, sample, tokenizer, smoke)
     return prompts.read_training_rows(run, tokenizer)
 
@@ -22,7 +23,7 @@ def rows(smoke, sample, tmp_path_factory):
 @pytest.fixture
 def automatic(smoke):
     """An effective batch of 4, its micro-batch left open."""
-    return smoke.with_overrides({"per_device_train_batch_size": 0, "gradient_accumulation_steps": 4}, "this test")
+    return smoke.with_overrides({"per_device_train_batch_size": 0}, "this test")
 
 
 @pytest.fixture
@@ -191,9 +192,9 @@ def test_the_plan_says_what_the_training_will_cost(automatic, rows, run, timed):
 
 
 def test_a_limit_on_gpu_memory_is_handed_to_torch_as_a_share(monkeypatch):
-    from helpers import memory
+    from helpers.run import memory
 
-    monkeypatch.setattr(environment, "gpu", lambda: environment.Gpu(name="H200", memory_gib=136.0, capability=(9, 0)))
+    monkeypatch.setattr(machine, "gpu", lambda: machine.Gpu(name="H200", memory_gib=136.0, capability=(9, 0)))
     asked = []
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", asked.append)
     for gib in ("3.4", "0", "", "500"):

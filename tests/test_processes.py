@@ -8,8 +8,9 @@ import time
 import psutil
 import pytest
 
-from helpers import answers, checkpoints, config, environment, models, probe, processes, prompts, runs, trainer, training
-from helpers.runs import Run
+from helpers import answers, checkpoints, models, probe, prompts, trainer, training
+from helpers.run import machine, presets, processes
+from helpers.run.folder import Run
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
@@ -31,7 +32,7 @@ def copy(data, path, **changes):
     """A run of its own with the same data, and its settings."""
     shutil.copytree(data[0].path, path)
     run, settings = Run(path), data[1].with_overrides(changes, "this test")
-    runs.save_config(run, settings)
+    run.save_config(settings)
     return run, settings
 
 
@@ -116,57 +117,61 @@ def test_a_process_that_is_killed_ends_the_run_which_goes_on_in_one_or_two(data,
 def test_a_job_without_what_it_reads_says_so_in_words(data, tmp_path):
     run, _ = copy(data, tmp_path / "run")
     with pytest.raises(processes.ProcessesFailed, match=r"Process \d of 2: MissingStep: .* has no adapter/adapter_config.json"):
-        processes.start("answers", run, 2)
+        processes.launch("answers", run, 2)
 
 
 def test_memory_that_runs_out_in_a_process_is_known_where_it_was_started(data, tmp_path):
     run, _ = copy(data, tmp_path / "run")
-    processes.note_failure(run, torch.cuda.OutOfMemoryError("CUDA out of memory"))
-    assert isinstance(processes.reason(run, "", 2), torch.cuda.OutOfMemoryError)
-    processes.note_failure(run, ValueError("a later one"))
-    assert isinstance(processes.reason(run, "", 2), torch.cuda.OutOfMemoryError), "the first is the cause"
+    processes.record_failure(run, torch.cuda.OutOfMemoryError("CUDA out of memory"))
+    assert isinstance(processes.explain_failure(run, "", 2), torch.cuda.OutOfMemoryError)
+    processes.record_failure(run, ValueError("a later one"))
+    assert isinstance(processes.explain_failure(run, "", 2), torch.cuda.OutOfMemoryError), "the first is the cause"
 
 
 # What is shared out
 
 
 def test_a_step_is_shared_out_and_never_changed():
-    settings = config.preset("smoke").with_overrides({"gradient_accumulation_steps": 6, "num_processes": 3}, "this test")
-    assert settings.effective_batch == 24
+    settings = presets.preset("smoke").with_overrides({"train_batch_size": 24, "num_processes": 3}, "this test")
     assert probe.micro_batches(settings) == [4], "as given"
-    assert probe.micro_batches(settings.with_overrides({"per_device_train_batch_size": 3}, "this test")) == [3, 1][:1]
-    shape = trainer.cut(settings.share(3), 4, "off", 3)
+    assert probe.micro_batches(settings.with_overrides({"per_device_train_batch_size": 3}, "this test")) == [2], "the next that divides 8"
+    shape = trainer.cut(settings.batch_share(3), 4, "off", 3)
     assert (shape.gradient_accumulation_steps, shape.effective_batch) == (2, 24)
     assert shape.smaller().effective_batch == 24
     assert str(shape) == "4 x 2 in 3 processes, no checkpointing"
 
 
 def test_a_step_that_cannot_be_shared_out_is_refused():
-    with pytest.raises(ValueError, match="4 examples a step cannot be shared out evenly among 3 processes"):
-        config.preset("smoke").with_overrides({"num_processes": 3}, "this test")
+    with pytest.raises(ValueError, match="train_batch_size=4 cannot be split evenly among 3 processes"):
+        presets.preset("smoke").with_overrides({"num_processes": 3}, "this test")
 
 
 @pytest.mark.parametrize(("gpu", "cores", "each"), [(True, 64, 1), (False, 64, 32), (False, 2, 1), (False, 1, 1)])
 def test_the_cores_are_shared_out_unless_a_gpu_does_the_work(monkeypatch, gpu, cores, each):
-    monkeypatch.setattr(processes.environment, "gpu", lambda: gpu or None)
+    monkeypatch.setattr(processes.machine, "gpu", lambda: gpu or None)
     monkeypatch.setattr(processes.os, "cpu_count", lambda: cores)
-    assert processes.threads(2) == each
+    assert processes.threads_per_process(2) == each
 
 
 def test_more_processes_than_the_machine_has_room_for_are_refused(monkeypatch, plain_machine):
-    eight = config.preset("smoke").with_overrides({"per_device_train_batch_size": 8, "num_processes": 8}, "this test")
+    eight = presets.preset("smoke").with_overrides({"train_batch_size": 8, "num_processes": 8}, "this test")
     with pytest.raises(ValueError, match="num_processes=8, but this machine has 2 processor cores: lower it"):
         models.check_machine(eight)
-    plain_machine(environment.Gpu(name="NVIDIA H200", memory_gib=139.0, capability=(9, 0)))
+    plain_machine(machine.Gpu(name="NVIDIA H200", memory_gib=139.0, capability=(9, 0)))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     with pytest.raises(ValueError, match="num_processes=8, but this machine has 4 GPUs: lower it"):
         models.check_machine(eight)
 
 
 def test_alone_all_the_work_falls_to_one():
-    assert (processes.count(), processes.several(), processes.is_first(), processes.device()) == (1, False, True, 0)
-    assert processes.spread(3, lambda numbers: [number * number for number in numbers]) == [0, 1, 4]
-    with processes.first_goes_first():
+    assert (processes.world_size(), processes.is_distributed(), processes.is_main_process(), processes.local_rank()) == (
+        1,
+        False,
+        True,
+        0,
+    )
+    assert processes.shard_and_gather(3, lambda numbers: [number * number for number in numbers]) == [0, 1, 4]
+    with processes.main_process_first():
         pass
 
 
@@ -174,6 +179,6 @@ def test_alone_all_the_work_falls_to_one():
 def test_a_process_sees_its_own_gpu_alone(monkeypatch, visible, own):
     for name, value in {"LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": visible}.items():
         monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
-    processes.take_own_gpu()
-    assert (processes.os.environ["CUDA_VISIBLE_DEVICES"], processes.device()) == (own, 0)
-    assert processes.several() and not processes.is_first()
+    processes.show_own_gpu()
+    assert (processes.os.environ["CUDA_VISIBLE_DEVICES"], processes.local_rank()) == (own, 0)
+    assert processes.is_distributed() and not processes.is_main_process()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from helpers import models, prompts, schema, spider
 from helpers.model_files import ModelFiles, ModelNotFound
 from helpers.prompts import TemplateError, draw, prompt_ids, training_row
-from helpers.runs import Run
+from helpers.run.folder import Run
 from helpers.schema import folded
 from helpers.views import user_message
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import linking, names, spider, target, views
-from helpers.config import preset
+from helpers.run.presets import preset
 from helpers.schema import Schema
 from helpers.values import find
 

@@ -7,9 +7,11 @@ from conftest import varied
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import config, generation, prompts, rerank, runs
+from helpers import generation, prompts, rerank
+from helpers.run import presets
+from helpers.run.folder import MissingStep, Run
 
-WEIGHED = config.preset("cpu").with_overrides({"candidates": 2, "rerank_weight": 0.5}, "this test")
+WEIGHED = presets.preset("cpu").with_overrides({"candidates": 2, "rerank_weight": 0.5}, "this test")
 CANDIDATES = [("SELECT a", math.log(0.6)), ("SELECT b", math.log(0.3))]
 
 
@@ -87,15 +89,15 @@ def test_normalized_probabilities_sum_to_one_whatever_the_scale(candidates, shif
 
 
 def test_a_run_without_a_reranker_says_how_to_get_one(tmp_path):
-    with pytest.raises(runs.MissingStep, match=r"has no channel/adapter.\n  Run 04 Train again"):
-        rerank.attach(None, runs.Run(tmp_path / "run"))
+    with pytest.raises(MissingStep, match=r"has no channel/adapter.\n  Run 04 Train again"):
+        rerank.attach(None, Run(tmp_path / "run"))
 
 
 def test_a_loaded_reranker_scores_as_the_same_adapter_does_alone(smoke, tmp_path):
     """With a real model: rescored differences are those of the log probabilities under the second adapter."""
     pytest.importorskip("torch")
     model, tokenizer = varied(smoke)
-    run = runs.Run(tmp_path / "run")
+    run = Run(tmp_path / "run")
     run.path.mkdir()
     model.save_pretrained(run / "channel/adapter")
     ids = [prompts.prompt_ids(tokenizer, text) for text, _ in CANDIDATES]

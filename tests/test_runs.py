@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from helpers import environment, runs
-from helpers.environment import Gpu
-from helpers.runs import MissingStep, OtherConfiguration, Run
+from helpers import setup
+from helpers.run import machine
+from helpers.run.files import write_text
+from helpers.run.folder import OUTPUTS, MissingStep, OtherConfiguration, Run, find_runs
+from helpers.run.machine import Gpu
 
 pytestmark = pytest.mark.usefixtures("plain_machine")
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -22,13 +24,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 @pytest.fixture
 def run(tmp_path):
     """A new run of the smallest preset."""
-    return runs.start(tmp_path / "runs" / "mine", "smoke")[0]
+    return setup.start(tmp_path / "runs" / "mine", "smoke")[0]
 
 
 def finish(run, *stages):
     """Leave the result of these stages in a run folder."""
     for stage in stages:
-        run.write_text(runs.OUTPUTS[stage][0], "{}")
+        run.write_text(OUTPUTS[stage][0], "{}")
 
 
 def names(folder):
@@ -40,7 +42,7 @@ def names(folder):
 
 
 def test_a_file_is_written_with_its_folders_and_readable_by_others(tmp_path):
-    path = runs.write_text(tmp_path / "data" / "notes.txt", "Zoë\n")
+    path = write_text(tmp_path / "data" / "notes.txt", "Zoë\n")
     assert path.read_bytes() == "Zoë\n".encode()
     assert path.stat().st_mode & 0o777 == 0o644
     assert names(path.parent) == ["notes.txt"]
@@ -49,7 +51,7 @@ def test_a_file_is_written_with_its_folders_and_readable_by_others(tmp_path):
 def test_two_programs_that_add_to_one_record_lose_nothing(tmp_path):
     code = """if True:
         import pathlib, sys
-        from helpers.runs import Run
+        from helpers.run.folder import Run
         run, name = Run(pathlib.Path(sys.argv[1])), sys.argv[2]
         run.write_text(f"ready_{name}", "")
         while not all((run / f"ready_{one}").is_file() for one in "ab"):
@@ -76,7 +78,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, full_disk):
     (tmp_path / "notes.txt").write_text("old")
 
     with pytest.raises(OSError, match="No space left"):
-        runs.write_text(tmp_path / "notes.txt", "new")
+        write_text(tmp_path / "notes.txt", "new")
 
     assert (tmp_path / "notes.txt").read_text() == "old"
     assert names(tmp_path) == ["notes.txt"]
@@ -84,7 +86,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, full_disk):
 
 def test_a_full_disk_leaves_no_new_file(tmp_path, full_disk):
     with pytest.raises(OSError, match="No space left"):
-        runs.write_text(tmp_path / "notes.txt", "new")
+        write_text(tmp_path / "notes.txt", "new")
     assert names(tmp_path) == []
 
 
@@ -171,15 +173,15 @@ def test_a_folder_that_cannot_be_renamed_leaves_the_old_one_in_its_place(run, mo
 
 KILLED_WRITES = {
     "write_text, before the bytes are stored": """
-        runs.os.fsync = die
-        runs.write_text(target / "results", "new " * 100_000)
+        files.os.fsync = die
+        files.write_text(target / "results", "new " * 100_000)
     """,
     "write_text, before the rename": """
-        runs.os.replace = die
-        runs.write_text(target / "results", "new " * 100_000)
+        files.os.replace = die
+        files.write_text(target / "results", "new " * 100_000)
     """,
     "new_folder": """
-        with runs.Run(target).new_folder("folder") as folder:
+        with Run(target).new_folder("folder") as folder:
             (folder / "results").write_text("new")
             die()
     """,
@@ -197,7 +199,8 @@ def test_a_program_killed_while_it_writes_leaves_no_half_file_under_the_final_na
     program = f"""
         import os, signal, sys
         from pathlib import Path
-        from helpers import runs
+        from helpers.run import files
+        from helpers.run.folder import Run
         target = Path(sys.argv[1])
         def die(*_): os.kill(os.getpid(), signal.SIGKILL)
         {action.strip()}
@@ -221,7 +224,7 @@ def test_a_damaged_file_is_named_with_what_to_do(run, content):
 
 
 def test_start_makes_a_folder_that_knows_its_configuration(tmp_path):
-    run, settings = runs.start(tmp_path / "mine", "smoke", max_steps="3")
+    run, settings = setup.start(tmp_path / "mine", "smoke", max_steps="3")
 
     assert settings.max_steps == 3
     assert Run(tmp_path / "mine").config() == settings
@@ -230,38 +233,38 @@ def test_start_makes_a_folder_that_knows_its_configuration(tmp_path):
 
 
 def test_start_reopens_a_run_with_its_own_configuration(tmp_path):
-    runs.start(tmp_path / "mine", "smoke", max_steps=3)
-    _, settings = runs.start(tmp_path / "mine", None)
+    setup.start(tmp_path / "mine", "smoke", max_steps=3)
+    _, settings = setup.start(tmp_path / "mine", None)
     assert (settings.preset, settings.max_steps) == ("smoke", 3)
 
 
 def test_reopening_without_a_change_leaves_the_files_alone(run):
     before = (run / "config.json").stat().st_mtime_ns, (run / "record.json").stat().st_mtime_ns
-    runs.start(run.path, "smoke", max_steps=run.config().max_steps)
+    setup.start(run.path, "smoke", max_steps=run.config().max_steps)
     assert ((run / "config.json").stat().st_mtime_ns, (run / "record.json").stat().st_mtime_ns) == before
 
 
 def test_another_preset_than_the_runs_is_refused(run):
     with pytest.raises(OtherConfiguration, match=r"was made with preset 'smoke', not 'cpu': leave preset at None, or set"):
-        runs.start(run.path, "cpu")
+        setup.start(run.path, "cpu")
     with pytest.raises(OtherConfiguration, match="preset 'smoke', not 'cpu'"):
-        runs.open_run(run.path, "cpu", stage="data", needs="setup")
+        setup.open_run(run.path, "cpu", stage="data", needs="setup")
 
 
 def test_auto_is_the_runs_preset_where_it_means_the_same(tmp_path):
-    runs.start(tmp_path / "mine", "cpu")
-    _, settings = runs.start(tmp_path / "mine", "auto")
+    setup.start(tmp_path / "mine", "cpu")
+    _, settings = setup.start(tmp_path / "mine", "auto")
     assert settings.preset == "cpu"
 
 
 def test_an_unknown_preset_is_refused_for_a_run_that_exists_as_well(run):
     with pytest.raises(ValueError, match="Did you mean 'smoke'"):
-        runs.start(run.path, "smok")
+        setup.start(run.path, "smok")
 
 
 def test_a_refused_start_makes_no_folder(tmp_path):
     with pytest.raises(ValueError, match="learning_rate"):
-        runs.start(tmp_path / "mine", "smoke", learning_rate="fast")
+        setup.start(tmp_path / "mine", "smoke", learning_rate="fast")
     assert names(tmp_path) == []
 
 
@@ -269,35 +272,35 @@ def test_a_refused_start_makes_no_folder(tmp_path):
 def test_a_switch_in_words_is_refused(run, switch):
     """papermill's `-p resume false` is the text 'false', which Python takes for true."""
     with pytest.raises(ValueError, match="must be True or False: write False"):
-        runs.open_run(run.path, None, stage="data", needs="setup", **switch)
+        setup.open_run(run.path, None, stage="data", needs="setup", **switch)
 
 
 def test_run_dir_and_run_preset_stand_for_what_is_not_named(tmp_path, monkeypatch):
     monkeypatch.setenv("RUN_DIR", str(tmp_path / "mine"))
     monkeypatch.setenv("RUN_PRESET", "smoke")
 
-    run, settings = runs.start(None, None)
+    run, settings = setup.start(None, None)
 
     assert run.path == tmp_path / "mine"
     assert settings.preset == "smoke"
-    assert runs.open_run(None, None, stage="data", needs="setup")[1] == settings
+    assert setup.open_run(None, None, stage="data", needs="setup")[1] == settings
 
 
 def test_what_is_named_counts_more_than_the_variables(tmp_path, monkeypatch):
     monkeypatch.setenv("RUN_DIR", str(tmp_path / "other"))
     monkeypatch.setenv("RUN_PRESET", "cpu")
-    run, settings = runs.start(tmp_path / "mine", "smoke")
+    run, settings = setup.start(tmp_path / "mine", "smoke")
     assert (run.path, settings.preset) == (tmp_path / "mine", "smoke")
 
 
 def test_an_existing_run_counts_more_than_run_preset(run, monkeypatch):
     monkeypatch.setenv("RUN_PRESET", "cpu")
-    assert runs.start(run.path, None)[1].preset == "smoke"
+    assert setup.start(run.path, None)[1].preset == "smoke"
 
 
 def test_a_relative_run_dir_starts_at_the_repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert environment.run_path("runs/mine") == REPOSITORY / "runs" / "mine"
+    assert machine.run_path("runs/mine") == REPOSITORY / "runs" / "mine"
 
 
 # Changing a run's settings
@@ -328,8 +331,8 @@ def test_a_setting_may_change_only_while_no_other_notebooks_result_rests_on_it(r
 
     def reopen():
         if stage == "setup":
-            return runs.start(run.path, None, **change)[1]
-        return runs.open_run(run.path, None, stage=stage, needs="setup", **change)[1]
+            return setup.start(run.path, None, **change)[1]
+        return setup.open_run(run.path, None, stage=stage, needs="setup", **change)[1]
 
     if allowed:
         wanted = before.with_overrides(change, "this notebook")
@@ -344,14 +347,14 @@ def test_a_setting_may_change_only_while_no_other_notebooks_result_rests_on_it(r
 def test_a_refused_change_says_what_was_made_with_which_value_and_what_to_do(run):
     finish(run, "data", "model", "train", "evaluate")
     with pytest.raises(OtherConfiguration) as refusal:
-        runs.open_run(run.path, None, stage="train", needs="model", max_steps=9)
+        setup.open_run(run.path, None, stage="train", needs="model", max_steps=9)
     assert "max_steps=9 is not what this run was made with (4)" in str(refusal.value)
     assert "evaluation/verdicts.jsonl" in str(refusal.value)
     assert "Set run_dir to a new folder, or leave max_steps at None." in str(refusal.value)
 
 
 def test_a_change_is_in_the_record_and_shown_with_its_origin(run):
-    _, settings = runs.open_run(run.path, None, stage="data", needs="setup", max_steps=9)
+    _, settings = setup.open_run(run.path, None, stage="data", needs="setup", max_steps=9)
     assert settings.table().loc["max_steps", "from"] == "this notebook"
     assert run.config().table().loc["max_steps", "from"] == "run folder"
     assert run.record()["overrides"] == {"max_steps": 9}
@@ -362,10 +365,10 @@ def test_a_change_is_in_the_record_and_shown_with_its_origin(run):
 
 def test_a_notebook_without_its_predecessor_names_it_and_the_runs_that_have_its_result(run):
     for name, stages in (("with-data", ["data"]), ("without", [])):
-        finish(runs.start(run.path.parent / name, "smoke")[0], *stages)
+        finish(setup.start(run.path.parent / name, "smoke")[0], *stages)
 
     with pytest.raises(MissingStep) as missing:
-        runs.open_run(run.path, None, stage="train", needs="data")
+        setup.open_run(run.path, None, stage="train", needs="data")
 
     text = str(missing.value)
     assert "mine has no data/train.jsonl, which 04 Train reads." in text
@@ -376,27 +379,27 @@ def test_a_notebook_without_its_predecessor_names_it_and_the_runs_that_have_its_
 
 def test_a_notebook_without_any_run_names_01_setup(tmp_path):
     with pytest.raises(MissingStep, match=r"no config\.json, which 02 Data reads[^$]*notebooks/01_setup\.ipynb[^$]*found: none"):
-        runs.open_run(tmp_path / "mine", None, stage="data", needs="setup")
+        setup.open_run(tmp_path / "mine", None, stage="data", needs="setup")
     assert names(tmp_path) == [], "looking for a run makes none"
 
 
-@pytest.mark.parametrize("stage", runs.OUTPUTS)
+@pytest.mark.parametrize("stage", OUTPUTS)
 def test_the_notebook_that_a_message_names_is_there(stage):
-    _, notebook, name = runs.OUTPUTS[stage]
+    _, notebook, name = OUTPUTS[stage]
     assert (REPOSITORY / "notebooks" / notebook).is_file()
     assert notebook.startswith(name[:2])
 
 
 def test_find_runs_gives_the_folders_that_hold_a_configuration_by_name(tmp_path):
     for name in ("b", "a"):
-        runs.start(tmp_path / name, "smoke")
+        setup.start(tmp_path / name, "smoke")
     (tmp_path / "no run").mkdir()
     (tmp_path / "file").touch()
-    assert [found.path.name for found in runs.find_runs(tmp_path)] == ["a", "b"]
+    assert [found.path.name for found in find_runs(tmp_path)] == ["a", "b"]
 
 
 def test_find_runs_in_a_folder_that_is_not_there_finds_none(tmp_path):
-    assert runs.find_runs(tmp_path / "nowhere") == []
+    assert find_runs(tmp_path / "nowhere") == []
 
 
 # The record
@@ -404,7 +407,7 @@ def test_find_runs_in_a_folder_that_is_not_there_finds_none(tmp_path):
 
 def test_the_record_says_what_was_asked_for_and_on_what(tmp_path, plain_machine):
     plain_machine(Gpu(name="NVIDIA H200", memory_gib=139.8, capability=(9, 0)))
-    record = runs.start(tmp_path / "mine", "smoke", seed=7)[0].record()
+    record = setup.start(tmp_path / "mine", "smoke", seed=7)[0].record()
 
     wanted = {"preset": "smoke", "model_name": "tiny-random-llama", "data_source": "sample", "prompt_style": "schema"}
     assert record.items() >= (wanted | {"seed": 7, "overrides": {"seed": 7}, "gpu": "NVIDIA H200"}).items()
@@ -417,7 +420,7 @@ def test_the_record_of_a_machine_without_a_gpu_says_null(run):
 
 
 def test_the_record_holds_no_absolute_path(tmp_path):
-    run, _ = runs.start(tmp_path / "mine", "smoke", model_name=str(tmp_path / "model"), data_source=str(tmp_path / "data"))
+    run, _ = setup.start(tmp_path / "mine", "smoke", model_name=str(tmp_path / "model"), data_source=str(tmp_path / "data"))
     assert str(tmp_path) not in (run / "record.json").read_text()
     assert run.record()["overrides"] == {"model_name": "model", "data_source": "data"}
     assert run.config().model_name == str(tmp_path / "model"), "the run itself still needs the path"
@@ -450,24 +453,24 @@ def repository(tmp_path, monkeypatch):
     git("add", "file")
     git("commit", "--quiet", "-m", "first")
     git("tag", "-a", "v1", "-m", "v1")
-    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
     return git
 
 
 def test_the_commit_is_the_full_one_even_where_a_tag_names_it(repository):
-    assert runs.git_commit() == repository("rev-parse", "HEAD")
+    assert machine.git_commit() == repository("rev-parse", "HEAD")
 
 
 def test_the_commit_says_that_files_differ_from_it(repository):
-    (environment.ROOT / "file").write_text("new")
-    assert runs.git_commit() == repository("rev-parse", "HEAD") + "+"
+    (machine.ROOT / "file").write_text("new")
+    assert machine.git_commit() == repository("rev-parse", "HEAD") + "+"
 
 
 @pytest.mark.parametrize(("variable", "commit"), [("abc123", "abc123"), ("", None), (None, None)])
 def test_without_a_repository_the_commit_is_what_the_variable_says(tmp_path, monkeypatch, variable, commit):
-    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.delenv("GIT_COMMIT", raising=False)
     if variable is not None:
         monkeypatch.setenv("GIT_COMMIT", variable)
-    assert runs.git_commit() == commit
+    assert machine.git_commit() == commit

@@ -360,7 +360,7 @@ def test_spider_dir_is_used_where_it_is_set(plain_machine, tmp_path, monkeypatch
 
 def test_spider_dir_may_be_relative_to_the_repository(plain_machine, tmp_path, monkeypatch):
     make_spider(tmp_path / "spider")
-    monkeypatch.setattr(spider.environment, "ROOT", tmp_path)
+    monkeypatch.setattr(spider.machine, "ROOT", tmp_path)
     monkeypatch.setenv("SPIDER_DIR", "spider")
     assert len(spider.load("spider").dev) == 2
 

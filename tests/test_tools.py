@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from helpers import environment
-from helpers.runs import Run
+from helpers.run import machine
+from helpers.run.folder import Run
 from tools import keep, repository, tables
 
 ADDRESS = re.compile(r"github\.com/([\w.-]+/[\w.-]+?)(?=[\"'/)\s\\]|$)|github/([\w.-]+/[\w.-]+)/blob")
@@ -28,7 +28,7 @@ def test_a_new_address_reaches_every_file(tmp_path, monkeypatch):
     old = repository.current()
     copies = []
     for path in repository.files():
-        copy = tmp_path / path.relative_to(environment.ROOT)
+        copy = tmp_path / path.relative_to(machine.ROOT)
         copy.parent.mkdir(exist_ok=True)
         copy.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
         copies.append(copy)
@@ -42,10 +42,10 @@ def test_a_new_address_reaches_every_file(tmp_path, monkeypatch):
 
 
 def tracked():
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=environment.ROOT, capture_output=True, text=True)
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=machine.ROOT, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip("not a git checkout")
-    return [environment.ROOT / name for name in listed.stdout.split("\0") if name and (environment.ROOT / name).is_file()]
+    return [machine.ROOT / name for name in listed.stdout.split("\0") if name and (machine.ROOT / name).is_file()]
 
 
 def test_no_tracked_file_is_large_and_results_are_small():
@@ -58,7 +58,7 @@ def test_no_tracked_file_holds_a_machine_path():
     pattern = re.compile(r"/(?:root|home|Users|work|tmp)/\w")
     allowed = {"test_tools.py"}
     found = [
-        path.relative_to(environment.ROOT).as_posix()
+        path.relative_to(machine.ROOT).as_posix()
         for path in tracked()
         if path.suffix in {".py", ".md", ".ipynb", ".json", ".jsonl", ".txt", ".toml", ".csv", ""} and path.name not in allowed
         if pattern.search(path.read_text(encoding="utf-8", errors="replace"))
@@ -81,9 +81,9 @@ def headings(path):
 
 
 LINKING = [
-    *(environment.ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
-    *sorted((environment.ROOT / "results").glob("*.md")),
-    *sorted((environment.ROOT / "notebooks").glob("*.ipynb")),
+    *(machine.ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((machine.ROOT / "results").glob("*.md")),
+    *sorted((machine.ROOT / "notebooks").glob("*.ipynb")),
 ]
 
 
@@ -114,7 +114,7 @@ def test_kept_text_loses_folders_and_nothing_else(text, kept):
 
 
 @pytest.mark.parametrize(
-    "file", sorted((environment.ROOT / "results").glob("*/*.ipynb")), ids=lambda file: f"{file.parent.name}-{file.stem}"
+    "file", sorted((machine.ROOT / "results").glob("*/*.ipynb")), ids=lambda file: f"{file.parent.name}-{file.stem}"
 )
 def test_pictures_in_kept_notebooks_are_whole(file):
     for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
@@ -125,7 +125,7 @@ def test_pictures_in_kept_notebooks_are_whole(file):
                 assert raw.startswith(b"\x89PNG") and raw.rstrip().endswith(b"IEND\xaeB`\x82")
 
 
-@pytest.mark.parametrize("file", sorted((environment.ROOT / "results").glob("*/record.json")), ids=lambda file: file.parent.name)
+@pytest.mark.parametrize("file", sorted((machine.ROOT / "results").glob("*/record.json")), ids=lambda file: file.parent.name)
 def test_a_kept_record_is_whole_and_of_this_history(file):
     record = json.loads(file.read_text(encoding="utf-8"))
     lines = (file.parent / "predictions.txt").read_text(encoding="utf-8").splitlines()
@@ -133,12 +133,10 @@ def test_a_kept_record_is_whole_and_of_this_history(file):
 
     assert len(lines) == record["evaluation"]["questions"]
     assert record["train"]["steps"] > 0 and record["data_sha256"] and record["model_source"]
-    shallow = subprocess.run(
-        ["git", "rev-parse", "--is-shallow-repository"], cwd=environment.ROOT, capture_output=True, text=True
-    )
+    shallow = subprocess.run(["git", "rev-parse", "--is-shallow-repository"], cwd=machine.ROOT, capture_output=True, text=True)
     if shallow.stdout.strip() != "false":
         pytest.skip("not a whole git checkout")
-    done = subprocess.run(["git", "merge-base", "--is-ancestor", commit, "HEAD"], cwd=environment.ROOT, capture_output=True)
+    done = subprocess.run(["git", "merge-base", "--is-ancestor", commit, "HEAD"], cwd=machine.ROOT, capture_output=True)
     assert done.returncode == 0, f"{commit} is no ancestor"
 
 

@@ -13,21 +13,23 @@ from pathlib import Path
 
 import pytest
 
-from helpers import adapter, checkpoints, environment, models, probe, prompts, runs, trainer, training
-from helpers.config import LLAMA, SMOLLM, RunConfig
-from helpers.runs import Run
+from helpers import adapter, checkpoints, models, probe, prompts, trainer, training
+from helpers.run import config, machine
+from helpers.run.config import LLAMA, RunConfig
+from helpers.run.folder import OtherConfiguration, Run
+from helpers.run.presets import SMOLLM
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
-T4 = environment.Gpu(name="Tesla T4", memory_gib=14.6, capability=(7, 5))
+T4 = machine.Gpu(name="Tesla T4", memory_gib=14.6, capability=(7, 5))
 
 
 @pytest.fixture(scope="module")
 def data(smoke, sample, tmp_path_factory):
     """The folder of a run whose data is ready."""
     run = Run(tmp_path_factory.mktemp("run"))
-    runs.save_config(run, smoke)
+    run.save_config(smoke)
     prompts.write_data(run, sample, models.load(smoke)[1], smoke)
     return run
 
@@ -122,14 +124,19 @@ def test_packing_puts_every_example_whole_into_one_row_and_the_steps_count_rows(
 
     found = [example for row in dataset for example in examples(row)]
     assert sorted(found) == sorted((tuple(row.input_ids), tuple(row.completion_mask)) for row in rows)
-    assert packed.steps(len(dataset)) == 2 * -(-len(dataset) // packed.effective_batch)
+    assert packed.steps(len(dataset)) == 2 * -(-len(dataset) // packed.train_batch_size)
 
 
 def test_grouped_by_length_less_is_padded_and_every_example_seen(smoke, rows, run, tmp_path, monkeypatch):
     """Width of each batch: what is computed; tokens in the log: what is learned from."""
     shapes = {}
     for order in ("random", "group_by_length"):
-        changes = {"per_device_train_batch_size": 2, "max_steps": 12, "train_sampling_strategy": order}  # one pass over 24
+        changes = {
+            "train_batch_size": 2,
+            "per_device_train_batch_size": 2,
+            "max_steps": 12,
+            "train_sampling_strategy": order,
+        }  # one pass over 24
         settings = smoke.with_overrides(changes, "this test")
         model, _ = models.load(settings)
         forward, seen = model.forward, []
@@ -147,7 +154,7 @@ def test_grouped_by_length_less_is_padded_and_every_example_seen(smoke, rows, ru
 
 
 def test_the_micro_batch_changes_no_loss(smoke, rows, run, unbroken):
-    halved = smoke.with_overrides({"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}, "this test")
+    halved = smoke.with_overrides({"per_device_train_batch_size": 2}, "this test")
     assert same_losses(train(halved, rows, run), unbroken[1])
 
 
@@ -195,9 +202,10 @@ def test_speed_leaves_the_first_two_steps_out_and_the_final_loss_is_the_mean_of_
 KILLED = """
 import sys
 from pathlib import Path
-from helpers import models, prompts, runs, training
+from helpers import models, prompts, training
+from helpers.run.folder import Run
 
-run = runs.Run(Path(sys.argv[1]))
+run = Run(Path(sys.argv[1]))
 settings = run.config()
 model, tokenizer = models.load(settings)
 training.train(model, tokenizer, prompts.read_training_rows(run, tokenizer), settings, run)
@@ -209,9 +217,9 @@ def test_a_training_that_is_killed_and_resumed_has_the_losses_of_an_unbroken_one
     changes = {"max_steps": 24, "save_steps": 4, "train_sampling_strategy": order}
     longer = smoke.with_overrides(changes, "this test")
     shutil.copytree(data.path, run.path)
-    runs.save_config(run, longer)
+    run.save_config(longer)
     command, variables = [sys.executable, "-c", KILLED, str(run.path)], os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, cwd=environment.ROOT, env=variables, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(command, cwd=machine.ROOT, env=variables, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 60
         while not (run / "checkpoints/checkpoint-8").is_dir() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -286,13 +294,13 @@ def test_a_finished_training_that_is_run_again_ends_with_its_weights(copied, smo
 @pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"max_steps": 6}, {"r": 8}, {"seed": 1}])
 def test_checkpoints_of_other_settings_are_refused_by_name(copied, smoke, rows, change):
     other = smoke.with_overrides(change, "this test")
-    with pytest.raises(runs.OtherConfiguration, match=next(iter(change))) as caught:
+    with pytest.raises(OtherConfiguration, match=next(iter(change))) as caught:
         train(other, rows, copied)
     assert "resume=False" in str(caught.value)
 
 
 def test_checkpoints_of_other_data_are_refused(copied, smoke, rows):
-    with pytest.raises(runs.OtherConfiguration, match="tokens"):
+    with pytest.raises(OtherConfiguration, match="tokens"):
         train(smoke, rows[:-1], copied)
 
 
@@ -334,8 +342,8 @@ def test_short_memory_halves_the_micro_batch_and_keeps_the_effective_batch(smoke
     starved = train(smoke, rows, run, model=model)
 
     assert (starved.per_device_train_batch_size, starved.gradient_accumulation_steps) == (2, 2)
-    assert "going on with 2; the effective batch stays 4" in capsys.readouterr().out
-    small = smoke.with_overrides({"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}, "this test")
+    assert "going on with 2; the batch size stays 4" in capsys.readouterr().out
+    small = smoke.with_overrides({"per_device_train_batch_size": 2}, "this test")
     assert losses(starved) == losses(train(small, rows, Run(tmp_path / "small")))
     assert train(smoke, rows, run) == starved, "run again, it still says with which micro-batch it was trained"
 
@@ -356,7 +364,7 @@ def test_memory_that_runs_short_before_a_checkpoint_begins_again_untrained(smoke
 
 
 def test_an_odd_micro_batch_shrinks_to_one_that_divides_the_effective_batch(smoke, rows, run, monkeypatch):
-    odd = smoke.with_overrides({"per_device_train_batch_size": 3, "max_steps": 1}, "this test")
+    odd = smoke.with_overrides({"train_batch_size": 3, "per_device_train_batch_size": 3, "max_steps": 1}, "this test")
     model, _ = models.load(odd)
     fail_in_forward(monkeypatch, model, OUT_OF_MEMORY, lambda number, size: size > 2)
     outcome = train(odd, rows, run, model=model)
@@ -390,9 +398,9 @@ def told(rows, run, monkeypatch):
 
     def arguments(settings, gpu):
         monkeypatch.setattr("helpers.ordering.Trainer", Recorder)
-        monkeypatch.setattr(environment, "gpu", lambda: gpu)
+        monkeypatch.setattr(machine, "gpu", lambda: gpu)
         size = settings.per_device_train_batch_size or 1
-        shape = trainer.cut(settings.effective_batch, size, settings.gradient_checkpointing)
+        shape = trainer.cut(settings.train_batch_size, size, settings.gradient_checkpointing)
         return trainer.make_trainer(None, None, None, settings, run, shape).args
 
     return arguments
@@ -502,4 +510,4 @@ def test_the_model_card_names_the_licences_that_apply(unbroken, smoke, model_nam
     card = adapter.model_card(settings, {"train": unbroken[1].record(), "data_name": data_name})
     assert all(words in card for words in named)
     assert not any(words in card for words in not_named)
-    assert f"base_model: {runs.portable(model_name)}\n" in card
+    assert f"base_model: {config.portable(model_name)}\n" in card

@@ -7,7 +7,8 @@ import pytest
 from conftest import make_database
 
 from helpers import answers, generation, models, prompts, schema, spider, target, views
-from helpers.config import PROMPT_PARTS, preset
+from helpers.run.config import PROMPT_PARTS
+from helpers.run.presets import preset
 
 PETS = """
     CREATE TABLE Student (StuID INTEGER PRIMARY KEY, LName TEXT, Age INT, Sex TEXT);
@@ -139,7 +140,7 @@ GOLD = "SELECT T2.weight FROM Has_Pet AS T1 JOIN Pets AS T2 ON T1.PetID = T2.Pet
 
 
 def test_training_messages_differ_and_lack_nothing_that_gold_needs(pets):
-    view = linked(pets, train_variants=8)
+    view = linked(pets, prompts_per_example=8)
     messages = messages_of(view, QUESTION, GOLD, random.Random(1))
     assert messages[0] == view.message(QUESTION)
     assert len(messages) == 8 and len(set(messages)) > 4
@@ -158,7 +159,7 @@ def wide(tmp_path):
 
 
 def test_a_column_that_gold_needs_is_there_even_in_a_wide_schema(tmp_path):
-    view = linked(wide(tmp_path), train_variants=5)
+    view = linked(wide(tmp_path), prompts_per_example=5)
     assert "zebra" not in view.message("Any price?")
     messages = messages_of(view, "Any price?", "SELECT x FROM zebra", random.Random(0))
     assert all("zebra: " in message and "zebra.x" in message for message in messages)
@@ -170,7 +171,7 @@ def test_a_table_that_gold_only_counts_is_there_even_in_a_wide_schema(tmp_path):
 
 
 def test_no_table_stands_without_columns(tmp_path):
-    view = linked(make_database(tmp_path / "t.sqlite", "CREATE TABLE t (a INT, b INT)"), train_variants=40)
+    view = linked(make_database(tmp_path / "t.sqlite", "CREATE TABLE t (a INT, b INT)"), prompts_per_example=40)
     assert not any("t: \n" in message for message in messages_of(view, "How many?", "SELECT count(*) FROM t", random.Random(0)))
 
 

@@ -15,22 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers import (
-    answers,
-    environment,
-    evaluation,
-    generation,
-    mistakes,
-    models,
-    neighbours,
-    prompts,
-    rerank,
-    runs,
-    scores,
-)
-from helpers.config import RunConfig
+from helpers import answers, evaluation, generation, mistakes, models, neighbours, prompts, rerank, scores
 from helpers.evaluation import Verdict
 from helpers.generation import Answers
+from helpers.run import machine
+from helpers.run.config import RunConfig
+from helpers.run.folder import Run
 from helpers.views import View
 
 FILE = "evaluation/ablation.json"
@@ -76,7 +66,7 @@ def scored(strict: Sequence[Verdict]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in both.items()}
 
 
-def steps(run: runs.Run, asked: Questions, messages: Sequence[str]) -> Iterator[tuple[str, Answers, float]]:
+def steps(run: Run, asked: Questions, messages: Sequence[str]) -> Iterator[tuple[str, Answers, float]]:
     """Each row's technique, its answers (several where they are still to be executed), and the seconds that they took in all.
 
     Beams and their reranked scores are those that 05 Evaluate has kept.
@@ -102,7 +92,7 @@ def steps(run: runs.Run, asked: Questions, messages: Sequence[str]) -> Iterator[
         yield "+ noisy-channel reranker", kept["answers"], seconds
 
 
-def made_with(run: runs.Run, messages: Sequence[str]) -> str:
+def made_with(run: Run, messages: Sequence[str]) -> str:
     """What greedy answers rest on: prompts, and the adapter's bytes; where that is no more, they can only be believed."""
     adapter, kept = run / "adapter/adapter_model.safetensors", run / GREEDY
     if not adapter.is_file() and kept.is_file():
@@ -110,7 +100,7 @@ def made_with(run: runs.Run, messages: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(messages).encode() + adapter.read_bytes()).hexdigest()
 
 
-def answer(run: runs.Run, asked: Questions, messages: Sequence[str]) -> None:
+def answer(run: Run, asked: Questions, messages: Sequence[str]) -> None:
     """Find the greedy answers, which nobody else keeps, and the others where they are not there."""
     settings = run.config()
     model, tokenizer = models.load_trained(settings, run / "adapter")
@@ -167,7 +157,7 @@ def row(
     return sql, strict, {"technique": name, **scored(strict), **asked.official(sql), "seconds": round(seconds, 1)}
 
 
-def measure(run: runs.Run) -> dict[str, Any]:
+def measure(run: Run) -> dict[str, Any]:
     """All rows of a run with their scores and seconds."""
     settings = run.config()
     dataset = prompts.load_dataset(run, settings)
@@ -187,12 +177,12 @@ def measure(run: runs.Run) -> dict[str, Any]:
         if possible is None and any(len(some) > 1 for some in found):
             possible = any_right(found, asked)
     made = {"candidates": settings.candidates, "any_candidate_right": possible}
-    return made | {"rows": rows, "wrong": still_wrong(asked, sql, strict), **runs.machine()}
+    return made | {"rows": rows, "wrong": still_wrong(asked, sql, strict), **machine.provenance()}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tools.ablation", description=__doc__)
     parser.add_argument("run_dir", metavar="RUN")
-    run = runs.Run(environment.resolve(parser.parse_args().run_dir))
+    run = Run(machine.resolve(parser.parse_args().run_dir))
     run.require("train", "the ablation")
     run.write_json(FILE, measure(run))

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from helpers.environment import ROOT
+from helpers.run.machine import ROOT
 
 COLAB_PYTHON = "python3.13"
 FIXED = ("torch", "torchvision", "torchaudio", "numpy", "pandas")

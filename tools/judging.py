@@ -22,9 +22,11 @@ from pathlib import Path
 
 import sqlglot
 
-from helpers import environment, evaluation, exact_match, execution, official, runs, schema, spider
+from helpers import evaluation, exact_match, execution, official, schema, spider
+from helpers.run import machine
+from helpers.run.files import write_text
 
-TARGET = environment.ROOT / "results/judge"
+TARGET = machine.ROOT / "results/judge"
 FILES = {"dev": "official_verdicts_dev.json", "altered": "official_verdicts_mutated.json"}
 TITLES = {"dev": "1,034 dev questions, predictions of a real model", "altered": "3,000 altered gold queries of all databases"}
 
@@ -185,7 +187,7 @@ def judge_from_start(pairs: Pairs, data: Path, cache: Path) -> None:
         gold, pred = Path(folder, "gold.sql"), Path(folder, "pred.sql")
         gold.write_text("".join(f"{sql}\t{db_id}\n" for sql, db_id in pairs.golds), encoding="utf-8")
         pred.write_text("".join(f"{sql}\n" for sql in pairs.predictions), encoding="utf-8")
-        settings = os.environ | {"COURSE_CACHE": str(cache), "PYTHONPATH": str(environment.ROOT)}
+        settings = os.environ | {"COURSE_CACHE": str(cache), "PYTHONPATH": str(machine.ROOT)}
         subprocess.run([sys.executable, "-c", program, gold, pred, data], env=settings, check=True)
 
 
@@ -219,10 +221,10 @@ def main() -> None:
         },
         "seconds_for_1034": times(known["dev"], data, options.official),
         "note": "judge_cold and judge_warm: from the start of the process, without and with gold's results kept; one run",
-        **runs.machine(),
+        **machine.provenance(),
     }
-    runs.write_text(TARGET / "faults.md", faults(known))
-    runs.write_text(TARGET / "measured.json", json.dumps(record, indent=1) + "\n")
+    write_text(TARGET / "faults.md", faults(known))
+    write_text(TARGET / "measured.json", json.dumps(record, indent=1) + "\n")
     print(json.dumps(record, indent=1))
 
 

@@ -13,12 +13,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from helpers import environment, runs
+from helpers.run import machine
+from helpers.run.files import replaced_folder, write_text
+from helpers.run.folder import Run
 from tools import ablation
 
 KEPT = ("predictions.txt", "predictions_base.txt", "scores.txt")
 PLOTS = ("scores.png", "training.png")
-LEDGER = environment.ROOT / "results/ledger.jsonl"
+LEDGER = machine.ROOT / "results/ledger.jsonl"
 # An absolute path up to its last part; not part of an address, a relative path, a markup tag or a fraction.
 FOLDER = re.compile(r"(?<![\w:/.<~+=-])/(?:[\w.@+-]+/)+(?=[\w.@+-])")
 
@@ -34,9 +36,9 @@ def without_folders(value: Any) -> Any:
     return value
 
 
-def keep(run: runs.Run, target: Path) -> None:
+def keep(run: Run, target: Path) -> None:
     """Copy what is worth keeping of a run into the folder `target`, which is replaced."""
-    with runs.replaced_folder(target) as folder:
+    with replaced_folder(target) as folder:
         write_without_folders(run / "record.json", folder)
         for name in KEPT:
             shutil.copy(run / "evaluation" / name, folder / name)
@@ -48,17 +50,17 @@ def keep(run: runs.Run, target: Path) -> None:
             write_without_folders(notebook, folder)
 
 
-def add_to_ledger(run: runs.Run, ledger: Path = LEDGER) -> None:
+def add_to_ledger(run: Run, ledger: Path = LEDGER) -> None:
     """Append a trial's record to the ledger, in place of an older line of the same name."""
     line = {"trial": run.path.name} | without_folders(run.record())
     kept = [old for old in ledger.read_text(encoding="utf-8").splitlines() if json.loads(old)["trial"] != line["trial"]]
-    runs.write_text(ledger, "\n".join([*kept, json.dumps(line, ensure_ascii=False)]) + "\n")
+    write_text(ledger, "\n".join([*kept, json.dumps(line, ensure_ascii=False)]) + "\n")
 
 
 def write_without_folders(source: Path, folder: Path) -> None:
     """Copy a JSON file, a notebook among them, into a folder."""
     content = without_folders(json.loads(source.read_text(encoding="utf-8")))
-    runs.write_text(folder / source.name, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / source.name, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
@@ -68,9 +70,9 @@ if __name__ == "__main__":
     where.add_argument("target", nargs="?", metavar="results/NAME")
     where.add_argument("--ledger", action="store_true", help="append the record to results/ledger.jsonl")
     options = parser.parse_args()
-    source = runs.Run(environment.resolve(options.run_dir))
+    source = Run(machine.resolve(options.run_dir))
     if options.ledger:
         add_to_ledger(source)
     else:
         source.require("evaluate", "keeping a run")
-        keep(source, environment.resolve(options.target))
+        keep(source, machine.resolve(options.target))

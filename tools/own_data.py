@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from helpers import ask, databases, evaluation, export, runs, scores, spider, views
-from helpers.environment import ROOT
-from helpers.progress import tqdm
+from helpers import ask, databases, evaluation, export, scores, spider, views
+from helpers.run import machine
+from helpers.run.folder import Run
+from helpers.run.machine import ROOT
+from helpers.run.progress import tqdm
 
 
 def measure(assistant: ask.Assistant, record: dict[str, Any]) -> dict[str, Any]:
@@ -56,5 +58,5 @@ if __name__ == "__main__":
     first = judged(next(iter(measured.values()))["predictions"])
     for one in measured.values():
         one["less_first"] = dict(scores.paired_difference(first, judged(one["predictions"])))
-    target = runs.Run(ROOT / "results/own-data")
-    target.write_json("measured.json", {"machine": runs.machine(), "models": measured})
+    target = Run(ROOT / "results/own-data")
+    target.write_json("measured.json", {"machine": machine.provenance(), "models": measured})

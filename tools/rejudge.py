@@ -10,7 +10,9 @@ import argparse
 import json
 from pathlib import Path
 
-from helpers import evaluation, neighbours, prompts, report, runs, spider
+from helpers import evaluation, neighbours, prompts, report, spider
+from helpers.run import machine
+from helpers.run.files import write_text
 
 PREDICTIONS = {"base": "predictions_base.txt", "tuned": "predictions.txt"}
 
@@ -36,11 +38,11 @@ def rejudge(folder: Path) -> None:
     for name in verdicts:
         if abs(scores[name]["ex"] - kept[name]["ex"]) > 0.01:  # older records have two decimals
             raise ValueError(f"{folder}: EX of {name} was {kept[name]['ex']}, now {scores[name]['ex']}")
-    record["evaluation"] = kept | scores | {"judged_at_commit": runs.machine()["git_commit"]}
-    runs.write_text(folder / "scores.txt", report.scores_text(*verdicts.values(), differing, record["data_note"]))
+    record["evaluation"] = kept | scores | {"judged_at_commit": machine.provenance()["git_commit"]}
+    write_text(folder / "scores.txt", report.scores_text(*verdicts.values(), differing, record["data_note"]))
     base, tuned = (report.score_table(evaluation.alone(some)) for some in verdicts.values())
     report.save_plot(report.plot_scores(tuned, base, f"{record['data_name']}, by hardness"), folder / "scores.png")
-    runs.write_text(folder / "record.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / "record.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

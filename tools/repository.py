@@ -6,8 +6,8 @@ import re
 import sys
 import tomllib
 
-from helpers.environment import ROOT
-from helpers.runs import write_text
+from helpers.run.files import write_text
+from helpers.run.machine import ROOT
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from helpers import claims
-from helpers.environment import ROOT
-from helpers.runs import OUTPUTS, write_text
+from helpers.run.files import write_text
+from helpers.run.folder import OUTPUTS
+from helpers.run.machine import ROOT
 
 RESULTS = ROOT / "results"
 GPU_RUN, CPU_RUN = "h200-llama-1b-seed", "cpu-sample"  # their times open the notebooks

@@ -12,24 +12,13 @@ import subprocess
 import sys
 from typing import Any
 
-from helpers import (
-    adapter,
-    answers,
-    environment,
-    evaluation,
-    execution,
-    model_files,
-    models,
-    prompts,
-    runs,
-    scores,
-    spider,
-    training,
-)
+from helpers import adapter, answers, evaluation, execution, model_files, models, prompts, scores, setup, spider, training
 from helpers.__main__ import literal
+from helpers.run import machine
+from helpers.run.folder import Run
 
 
-def trained(run: runs.Run) -> None:
+def trained(run: Run) -> None:
     """Make the data and train what the run lacks: the adapter, and the reranker where it has weight."""
     settings = run.config()
     models.start_engine(settings)
@@ -43,7 +32,7 @@ def trained(run: runs.Run) -> None:
     training.train_reranker(run, tokenizer, settings)
 
 
-def judged(run: runs.Run) -> dict[str, Any]:
+def judged(run: Run) -> dict[str, Any]:
     """The tuned model's answers, by transformers as those of 05 with candidates are, and their score."""
     settings = run.config()
     if settings.candidates == 1:  # with more of them it is so anyway
@@ -76,13 +65,13 @@ def main() -> None:
     parser.add_argument("--train", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     given = {name: literal(value) for name, value in options.settings}
-    run = runs.Run(environment.run_path(options.run_dir))
+    run = Run(machine.run_path(options.run_dir))
     preset = options.preset or (None if run.has("setup") else "full")
-    run, _ = runs.start(options.run_dir, preset, origin="command line", **given)
+    run, _ = setup.start(options.run_dir, preset, origin="command line", **given)
     if options.train:
         trained(run)
         return
-    subprocess.run([sys.executable, "-m", "tools.trial", str(run.path), "--train"], cwd=environment.ROOT, check=True)
+    subprocess.run([sys.executable, "-m", "tools.trial", str(run.path), "--train"], cwd=machine.ROOT, check=True)
     entry = judged(run)
     run.add_to_record(evaluation=entry)
     print(entry["tuned"])

@@ -1,4 +1,4 @@
-"""Progress bars: widgets where somebody watches, plain text where a run is headless (COURSE_HEADLESS)."""
+"""Progress bars: widgets in a notebook, plain text where a run is headless (COURSE_HEADLESS)."""
 
 import os
 

@@ -1,22 +1,24 @@
-"""Where the course runs: Colab, Kaggle or a machine of one's own, its GPU, and what that GPU can really do."""
+"""The machine: Colab, Kaggle or the user's own, its GPU and what that can really compute, paths and versions."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import os
-import platform
+import platform as python_platform
 import shutil
 import sqlite3
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DRIVE = Path("/content/drive/MyDrive")
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "unsloth", "bitsandbytes", "sqlglot", "papermill")
 GIB = 1024**3
@@ -42,7 +44,8 @@ class Gpu:
 
 @functools.cache
 def gpu() -> Gpu | None:
-    """The first CUDA GPU, or None: also where torch is not installed, for the judge needs neither."""
+    """Return the first CUDA GPU; None without one, and where torch is not installed (the judge needs neither)."""
+    prepare_torch()
     try:
         import torch
     except ModuleNotFoundError:
@@ -57,8 +60,22 @@ def gpu() -> Gpu | None:
     )
 
 
+def prepare_torch() -> None:
+    """Set the environment variables that torch reads when it is imported. A variable that the user has set stays.
+
+    torch (from 2.10 on) may enlarge a block of GPU memory in place. An answer's keys and values grow with every token, so a
+    freed block is seldom large enough for the next. Unsloth sets the same. Not under WSL, whose drivers cannot do it.
+
+    Source: PyTorch, "CUDA semantics", on PYTORCH_ALLOC_CONF.
+    """
+    if sys.platform != "linux" or os.uname().machine != "x86_64" or "microsoft" in os.uname().release.lower():
+        return
+    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # its older name
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+
+
 def precision(wanted: str = "auto") -> str:
-    """'bf16', 'fp16' or 'fp32': what `auto` means on this machine; any other wish is obeyed."""
+    """Return 'bf16', 'fp16' or 'fp32': what `auto` means on this machine; any other value is returned as it is."""
     if wanted != "auto":
         return wanted
     device = gpu()
@@ -68,7 +85,7 @@ def precision(wanted: str = "auto") -> str:
 
 
 def engine(wanted: str = "auto") -> str:
-    """'unsloth' or 'transformers'. Unsloth needs a CUDA GPU and raises at import without one.
+    """Return 'unsloth' or 'transformers'. Unsloth needs a CUDA GPU and raises at import without one.
 
     Raises:
         RuntimeError: Unsloth is asked for where it cannot run.
@@ -80,29 +97,57 @@ def engine(wanted: str = "auto") -> str:
     return wanted
 
 
-def place() -> str:
-    """'Colab', 'Kaggle' or 'local'."""
+# ---- the platform
+
+
+def platform() -> str:
+    """Return 'Colab', 'Kaggle' or 'local'."""
     if "COLAB_RELEASE_TAG" in os.environ:
         return "Colab"
     return "Kaggle" if "KAGGLE_KERNEL_RUN_TYPE" in os.environ else "local"
 
 
 def require_gpu_on_colab(has_gpu: bool) -> None:
-    """Stop on a Colab runtime without a GPU: the preset at hand would take days there.
+    """Stop on a Colab runtime without a GPU, where the chosen preset would take days.
 
     Raises:
-        NoGpuOnColab: with the clicks that help.
+        NoGpuOnColab: names the clicks that help.
     """
-    if place() == "Colab" and not has_gpu:
+    if platform() == "Colab" and not has_gpu:
         raise NoGpuOnColab(
             "This Colab runtime has no GPU.\n"
             "  Choose Runtime → Change runtime type → T4 GPU, then run the cells again from the top,\n"
-            "  or set preset = 'cpu' for the small model and the embedded sample."
+            "  or set preset = 'cpu' for the small model and the embedded demo data."
         )
 
 
+def injected_cells() -> list[str]:
+    """Return the cells that papermill put into this notebook. It begins them with `# Parameters`."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return [cell for cell in (shell.user_ns.get("In", []) if shell else []) if cell.startswith("# Parameters\n")]
+
+
+def is_headless() -> bool:
+    """Whether nobody can log in or accept a download: a run from the command line, or one by papermill."""
+    return bool(os.environ.get("COURSE_HEADLESS") or injected_cells())
+
+
+def offer_download(path: Path) -> None:
+    """On Colab, hand a file to the browser. Elsewhere, and headless, print where it is."""
+    if platform() == "Colab" and not is_headless():
+        from google.colab import files
+
+        files.download(str(path))
+    else:
+        print(f"Saved as {short_path(path)}")
+
+
+# ---- paths
+
+
 def cache_dir() -> Path:
-    """The folder for models and databases that runs share: COURSE_CACHE, else the user's own cache folder."""
+    """Return the folder for models and databases that runs share: COURSE_CACHE, else one in the user's cache folder."""
     base = os.environ.get("COURSE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "text-to-sql-course")
     path = resolve(base)
     path.mkdir(parents=True, exist_ok=True)
@@ -110,11 +155,11 @@ def cache_dir() -> Path:
 
 
 def run_path(run_dir: str | Path | None = None, use_drive: bool = False) -> Path:
-    """The absolute path of a run folder.
+    """Return the absolute path of a run folder.
 
     Args:
-        run_dir: None is RUN_DIR, else runs/course; relative paths start at the repository's root.
-        use_drive: relative paths start at the folder text-to-sql of Google Drive instead.
+        run_dir: None is RUN_DIR, else runs/course. Relative paths start at the repository's root.
+        use_drive: relative paths start at the folder text-to-sql on Google Drive instead.
 
     Raises:
         RuntimeError: `use_drive` where there is no Drive, or Drive was not mounted in time.
@@ -125,11 +170,15 @@ def run_path(run_dir: str | Path | None = None, use_drive: bool = False) -> Path
 
 
 def mounted_drive() -> Path:
-    """Google Drive's folder on Colab, mounted after the user's consent. Waits two minutes for it at most."""
-    if place() != "Colab":
+    """Return Google Drive's folder on Colab, mounted with the user's consent. Waits for at most two minutes.
+
+    Raises:
+        RuntimeError: this is not Colab, or nobody is there to log in.
+    """
+    if platform() != "Colab":
         raise RuntimeError("use_drive=True works on Colab only: elsewhere set run_dir to a folder that is backed up")
     if not DRIVE.is_dir():
-        if headless():
+        if is_headless():
             raise RuntimeError("use_drive=True needs a person to log in, and this run is headless: set run_dir instead")
         from google.colab import drive
 
@@ -137,44 +186,25 @@ def mounted_drive() -> Path:
     return DRIVE
 
 
-def injected_cells() -> list[str]:
-    """The cells that papermill put into this notebook: it begins them with `# Parameters`."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return [cell for cell in (shell.user_ns.get("In", []) if shell else []) if cell.startswith("# Parameters\n")]
-
-
-def headless() -> bool:
-    """Whether nobody is there to log in or to take a download: a run from the command line, or papermill's."""
-    return bool(os.environ.get("COURSE_HEADLESS") or injected_cells())
-
-
-def offer_download(path: Path) -> None:
-    """On Colab, hand a file to the browser; elsewhere, or with nobody there to take it, say where it lies."""
-    if place() == "Colab" and not headless():
-        from google.colab import files
-
-        files.download(str(path))
-    else:
-        print(f"It lies in {shown(path)}")
-
-
 def resolve(path: str | Path) -> Path:
-    """A path as the user meant it: relative ones start at the repository's root, whoever's working directory this is."""
+    """Return an absolute path; relative ones start at the repository's root, whatever the working directory is."""
     return (ROOT / Path(path).expanduser()).resolve()
 
 
-def shown(path: Path) -> str:
-    """A path for people: relative to the repository where it lies inside it, else with the home folder as ~."""
+def short_path(path: Path) -> str:
+    """Return a path for people: relative to the repository where it lies inside it, else with the home folder as ~."""
     for base, prefix in ((ROOT, ""), (Path.home(), "~/")):
         if path.is_relative_to(base) and path != base:
             return prefix + path.relative_to(base).as_posix()
     return str(path)
 
 
+# ---- for records and tables
+
+
 def versions() -> dict[str, str]:
-    """Versions of Python, SQLite and the packages that decide a result; packages that are absent are left out."""
-    found = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
+    """Return the versions of Python, SQLite and the packages that decide a result. Absent packages are left out."""
+    found = {"python": python_platform.python_version(), "sqlite": sqlite3.sqlite_version}
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)
@@ -186,14 +216,33 @@ def versions() -> dict[str, str]:
     return found
 
 
+def provenance() -> dict[str, Any]:
+    """Return the entries of record.json that name the code and machine behind a result."""
+    device = gpu()
+    return {
+        "git_commit": git_commit(),
+        "gpu": device and device.name,
+        "cpu_cores": os.cpu_count(),
+        "versions": versions(),
+    }
+
+
+def git_commit() -> str | None:
+    """Return the repository's commit, '…+' when files differ from it; GIT_COMMIT where there is no repository; else None."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return os.environ.get("GIT_COMMIT") or None
+
+
 def table() -> pd.DataFrame:
-    """This machine in a pandas table: place, Python, GPU and what it computes in, memory, free disk, versions."""
+    """Return this machine as a pandas table: platform, cores, memory, free disk, GPU and what it computes in, versions."""
     import pandas as pd
     import psutil
 
     device = gpu()
     facts = {
-        "place": place(),
+        "platform": platform(),
         "processor cores": str(os.cpu_count()),
         "memory": f"{psutil.virtual_memory().total / GIB:.1f} GiB",
         "free disk": f"{shutil.disk_usage(ROOT).free / GIB:.1f} GiB",
