@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers import evaluation, models, neighbours, predictions, setup, spider
+from helpers.databases import layout
 from helpers.run import config, machine, presets
 from helpers.run.files import write_text
 from helpers.run.folder import OUTPUTS, Run, find_runs
@@ -419,7 +420,7 @@ def judged(options: argparse.Namespace, pred: Path) -> tuple[list[predictions.Go
 
 def differing(golds: list[predictions.Gold], db: Path) -> list[int]:
     """Places of the questions about data that is known to differ from the release's."""
-    databases = {db_id: spider.find_database(db, db_id) for db_id in {one.db_id for one in golds}}
+    databases = {db_id: layout.find_database(db, db_id) for db_id in {one.db_id for one in golds}}
     return spider.differing([(one.query, one.db_id) for one in golds], databases)
 
 
@@ -430,7 +431,9 @@ def ask_database(options: argparse.Namespace) -> int:
     """Answer one question, or one after the other; the exit code is 0 if the last one got a query that runs."""
     from rich.console import Console
 
-    from helpers import databases, schema, terminal
+    from helpers import terminal
+    from helpers.apps import own_files
+    from helpers.databases import schema
 
     console, aside = Console(), Console(stderr=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -439,7 +442,7 @@ def ask_database(options: argparse.Namespace) -> int:
                 raise ValueError(f"--candidates {options.candidates} must be 1 to 16")
             if options.question is not None and not options.question.strip():
                 raise ValueError("The question is empty")
-            database = databases.open_database(options.database, Path(folder))
+            database = own_files.open_database(options.database, Path(folder))
             assistant = load_assistant(options)
         except REFUSALS as error:
             return refuse(error)
@@ -486,7 +489,8 @@ def open_page(options: argparse.Namespace) -> int:
 
 def make_pairs(options: argparse.Namespace) -> int:
     """Write a folder of training data made from a database."""
-    from helpers import databases, pairs
+    from helpers import pairs
+    from helpers.apps import own_files
 
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -495,7 +499,7 @@ def make_pairs(options: argparse.Namespace) -> int:
             if options.count < 2:
                 raise ValueError(f"--count {options.count} must be at least 2")
             check_place(options.to, "--to")
-            database = databases.open_database(options.database, Path(folder))
+            database = own_files.open_database(options.database, Path(folder))
             made = pairs.make(database, options.count)
             file = pairs.write_folder(database, options.to, made, with_sample=options.with_sample)
         except REFUSALS as error:
@@ -569,7 +573,7 @@ def make_neighbours(options: argparse.Namespace) -> int:
             raise FileExistsError(f"--out {options.out} exists: name a new folder")
         if not options.db.is_dir():
             raise FileNotFoundError(f"--db {options.db} is not a folder")
-        databases = spider.find_databases(options.db)
+        databases = layout.find_databases(options.db)
         if options.gold:
             databases = {one.db_id: databases.get(one.db_id) for one in predictions.read_gold(options.gold)}
         missing = [db_id for db_id, path in databases.items() if path is None]

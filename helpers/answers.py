@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from helpers import choice, constraint, execution, generation, models, prompts, rerank
+from helpers import choice, constraint, generation, models, prompts, rerank
+from helpers.databases.sandbox import Limits, Sandbox
 from helpers.generation import Answers
 from helpers.run import processes
 from helpers.run.config import RunConfig
@@ -154,7 +155,7 @@ def chosen(
         return [view.sql(some[0][0]) if some else "" for some, view in zip(answers, views, strict=True)]
     found = []
     pairs = tqdm(list(zip(answers, views, strict=True)), desc=progress, unit="question")
-    with execution.Sandbox(execution.Limits(seconds=settings.query_timeout)) as sandbox:
+    with Sandbox(Limits(seconds=settings.query_timeout)) as sandbox:
         for some, view in pairs:
             best = choice.choose(choice.tried_in(sandbox, view.database, probable(some, view)))
             found.append(best.sql if best else "")

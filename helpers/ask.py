@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import adapter, answers, execution, generation, model_files, models, prompts, rerank, views
+from helpers import adapter, answers, generation, model_files, models, prompts, rerank, views
 from helpers.choice import Candidate, choose, tried
+from helpers.databases.sandbox import Result
+from helpers.databases.schema import Schema
 from helpers.generation import Answers
 from helpers.linking import MOST_COLUMNS
 from helpers.run import config, machine
 from helpers.run.config import RunConfig
 from helpers.run.folder import MissingStep, Run, find_runs
-from helpers.schema import Schema
 from helpers.views import View
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Answer:
     def as_json(self) -> str:
         """One JSON object: question, sql, columns, rows (the first thousand), row_count, error, hint, candidates and more."""
         best = self.best
-        result = best.result if best else execution.Result(outcome="empty", error="the model wrote no SQL")
+        result = best.result if best else Result(outcome="empty", error="the model wrote no SQL")
         content = {
             "question": self.question,
             "sql": best.sql if best else "",

@@ -13,8 +13,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from helpers.databases.schema import type_group
 from helpers.names import Names, identifier, unlike, usable
-from helpers.schema import spider_type
 from helpers.words import pieces, stem_set
 
 NEEDED, UNNEEDED, TABLE = 0.5, 0.25, 0.4  # of columns in the answer that the question names once; of other columns; of tables
@@ -57,7 +57,7 @@ def kinds_of(names: Names) -> dict[tuple[str, str], str]:
     """What each column holds, by its table's and its own name in lower case; '' for each table."""
     found = {(table.name.lower(), ""): "" for table in names.schema.tables}
     for table in names.schema.tables:
-        found |= {(table.name.lower(), column.name.lower()): spider_type(column.type) for column in table.columns}
+        found |= {(table.name.lower(), column.name.lower()): type_group(column.type) for column in table.columns}
     return found
 
 

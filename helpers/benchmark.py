@@ -94,7 +94,8 @@ def run_all(run: Run, settings: RunConfig) -> dict[str, Any]:
 
     Prepares the run's data if 02 Data has not.
     """
-    from helpers import model_files, models, prompts, schema, spider
+    from helpers import model_files, models, prompts, spider
+    from helpers.databases import schema
 
     files = model_files.find(settings.model_name)
     tokenizer = models.load_tokenizer(files)
@@ -103,7 +104,7 @@ def run_all(run: Run, settings: RunConfig) -> dict[str, Any]:
     rows = prompts.draw(prompts.read_training_rows(run, tokenizer), TRAINING_ROWS, settings.seed)
     examples, messages = prompts.read_dev(run, settings)
     asked = [prompts.prompt_ids(tokenizer, message) for message in messages]
-    golds = [len(tokenizer(schema.folded(one.query), add_special_tokens=False)["input_ids"]) + 1 for one in examples]
+    golds = [len(tokenizer(schema.one_line(one.query), add_special_tokens=False)["input_ids"]) + 1 for one in examples]
     recipe = RunConfig(model_name=settings.model_name, data_source=settings.data_source)
     size = sum(file.stat().st_size for file in files.folder.glob("*.safetensors")) / machine.GIB
     measure(ARMS, recipe, rows, list(zip(asked, golds, strict=True)), run, times=max(1.0, size / MODEL_GIB))

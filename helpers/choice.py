@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers import execution
+from helpers.databases.sandbox import Limits, Result, Sandbox
 
 # How many times less likely a query counts that gives no rows, as a logarithm. Of the gold queries of Spider's train databases
 # 3.8 % give none, of a model's wrong candidates for dev about a fifth: that is evidence, and no proof.
@@ -24,7 +24,7 @@ class Candidate:
 
     sql: str
     probability: float
-    result: execution.Result
+    result: Result
 
 
 def choose(candidates: Sequence[Candidate]) -> Candidate | None:
@@ -47,11 +47,11 @@ def worth(log: float, runs: bool, has_rows: bool) -> tuple[bool, float]:
 
 def tried(database: Path, probable: Mapping[str, float], seconds: float) -> tuple[Candidate, ...]:
     """Each query run within limits, the most probable first."""
-    with execution.Sandbox(execution.Limits(seconds=seconds)) as sandbox:
+    with Sandbox(Limits(seconds=seconds)) as sandbox:
         return tried_in(sandbox, database, probable)
 
 
-def tried_in(sandbox: execution.Sandbox, database: Path, probable: Mapping[str, float]) -> tuple[Candidate, ...]:
+def tried_in(sandbox: Sandbox, database: Path, probable: Mapping[str, float]) -> tuple[Candidate, ...]:
     """`tried` in a sandbox that stands already."""
     return tuple(
         Candidate(sql=sql, probability=probability, result=sandbox.execute(database, sql))

@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import databases, execution, schema, spider, views
+from helpers import spider, views
+from helpers.apps import own_files
 from helpers.ask import Assistant, tried
+from helpers.databases import layout, schema
+from helpers.databases.sandbox import Result
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -33,7 +36,7 @@ def make_page(assistant: Assistant) -> gr.Blocks:
     import gradio as gr
 
     uploads = tempfile.TemporaryDirectory(prefix="uploads-")
-    known = databases.named()
+    known = own_files.named()
     first = next(iter(known))
     with gr.Blocks(title="Ask your database", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
         page.uploads = uploads  # lives as long as the page
@@ -44,7 +47,7 @@ def make_page(assistant: Assistant) -> gr.Blocks:
                 name = gr.Dropdown(list(known), value=first, label="Database", elem_id="database")
                 file = gr.File(
                     label="… or your own: SQLite or CSV, up to 50 MB",
-                    file_types=[".sqlite", ".sqlite3", ".db", *databases.CSV],
+                    file_types=[".sqlite", ".sqlite3", ".db", *own_files.CSV],
                     elem_id="upload",
                 )
                 tables = gr.Markdown(tables_of(known[first]), elem_id="tables")
@@ -66,7 +69,7 @@ def make_page(assistant: Assistant) -> gr.Blocks:
             if file is None:
                 return pick(first)
             try:
-                database = databases.open_database(file, Path(tempfile.mkdtemp(dir=uploads.name)))
+                database = own_files.open_database(file, Path(tempfile.mkdtemp(dir=uploads.name)))
                 return None, str(database), tables_of(database), gr.Dataset(samples=[])
             except (schema.BadDatabase, OSError) as error:
                 raise gr.Error(str(error).replace(str(file), Path(file).name), duration=None, print_exception=False) from error
@@ -164,7 +167,7 @@ def asked(assistant: Assistant, database: Path, question: str, parts: Parts, *, 
     yield shown | rows_and_chart(result, parts)
 
 
-def reason(result: execution.Result) -> str:
+def reason(result: Result) -> str:
     """What a query came to, in plain words."""
     if result.ok:
         count = len(result.rows)
@@ -178,7 +181,7 @@ def reason(result: execution.Result) -> str:
     return words.get(result.outcome, f"It does not run: {result.error}")
 
 
-def rows_and_chart(result: execution.Result, parts: Parts) -> dict:
+def rows_and_chart(result: Result, parts: Parts) -> dict:
     """The rows as a table, and as bars where a name or year stands beside a number."""
     import gradio as gr
 
@@ -193,7 +196,7 @@ def rows_and_chart(result: execution.Result, parts: Parts) -> dict:
     return update
 
 
-def as_frame(result: execution.Result) -> pd.DataFrame:
+def as_frame(result: Result) -> pd.DataFrame:
     """The first rows of a result as text, ready to be shown."""
     import pandas as pd
 
@@ -203,11 +206,11 @@ def as_frame(result: execution.Result) -> pd.DataFrame:
         shown = "NULL" if value is None else str(value)
         return shown if len(shown) <= CELL else shown[: CELL - 1] + "…"
 
-    columns = databases.distinct([column or "column" for column in result.columns])
+    columns = own_files.distinct([column or "column" for column in result.columns])
     return pd.DataFrame([[text(value) for value in row] for row in result.rows[:ROWS]], columns=columns)
 
 
-def chart_of(result: execution.Result) -> pd.DataFrame | None:
+def chart_of(result: Result) -> pd.DataFrame | None:
     """Columns x and y for bars: two columns, names that differ and a number each, and not too many of them; else None."""
     import pandas as pd
 
@@ -242,8 +245,8 @@ def plain(text: str) -> str:
 
 def examples_of(database: Path) -> list[list[str]]:
     """Questions to click for a database that comes with the course, none of which was trained on."""
-    file = databases.EXAMPLE / "dev.csv" if database.stem == "marina" else spider.SAMPLE / "dev.csv"
-    questions = [row["question"] for _, row in spider.read_rows(file) if row["db_id"] == database.stem]
+    file = own_files.EXAMPLE / "dev.csv" if database.stem == "marina" else spider.SAMPLE / "dev.csv"
+    questions = [row["question"] for _, row in layout.read_rows(file) if row["db_id"] == database.stem]
     random.Random(0).shuffle(questions)
     return [[question] for question in questions[:EXAMPLES]]
 

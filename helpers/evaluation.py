@@ -10,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from helpers import exact_match, execution, official, predictions, schema, spider
+from helpers import exact_match, official, predictions
+from helpers.databases import layout, schema
+from helpers.databases.sandbox import Limits, Result, Sandbox
+from helpers.databases.sql import parse
 from helpers.gold_cache import GoldCache
 from helpers.hardness import hardness
-from helpers.parsing import parse
 from helpers.run.progress import tqdm
 from helpers.ties import is_tied
 
@@ -71,12 +73,12 @@ class Judge:
         tables: Mapping[str, schema.Schema] | None = None,
         *,
         official_quirks: bool = False,
-        limits: execution.Limits | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.databases = databases
         self.tables = tables or {}
         self.quirks = official_quirks
-        self.sandbox = execution.Sandbox(limits)
+        self.sandbox = Sandbox(limits)
         self.cache = GoldCache()
         self.copies = functools.cache(lambda db_id: copies(databases[db_id]))
         self.names = functools.cache(self._names)
@@ -142,7 +144,7 @@ class Judge:
             return official.Names({}, {})
         return official.names(found, self.tables.get(db_id, found))
 
-    def _cached(self, database: Path, gold: str) -> execution.Result:
+    def _cached(self, database: Path, gold: str) -> Result:
         result = self.cache.get(database, gold)
         if result is None:
             result = self.sandbox.execute(database, gold)
@@ -157,7 +159,7 @@ def judge_all(
     tables: Mapping[str, schema.Schema] | None = None,
     *,
     official_quirks: bool = False,
-    limits: execution.Limits | None = None,
+    limits: Limits | None = None,
     progress: str = "judging",
 ) -> list[Verdict]:
     """A verdict a prediction.
@@ -229,7 +231,7 @@ def judge_files(
         raise ValueError(
             f"{gold} has {len(golds):,} questions and {pred} {len(texts):,} predictions: there must be one a question"
         )
-    databases = {one.db_id: path for one in golds if (path := spider.find_database(db, one.db_id))}
+    databases = {one.db_id: path for one in golds if (path := layout.find_database(db, one.db_id))}
     missing = next((one for one in golds if one.db_id not in databases), None)
     if missing:
         raise ValueError(f"{gold}, {missing.place}: no database for {missing.db_id} under {db}")
@@ -239,7 +241,7 @@ def judge_files(
         if official_quirks
         else [predictions.clean(text, one.db_id) for text, one in zip(texts, golds, strict=True)],
         databases,
-        spider.read_tables(tables) if tables else None,
+        layout.read_tables(tables) if tables else None,
         official_quirks=official_quirks,
         progress=progress,
     )

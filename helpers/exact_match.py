@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
-from helpers.parsing import SET_OPERATIONS, parse
+from helpers.databases.sql import SET_OPERATIONS, bag, members, parse, sources
 
 Columns = Mapping[str, Sequence[str]]
 VALUE = "value"
@@ -235,31 +235,3 @@ class Reader:
     def known(self, table: str) -> Sequence[str]:
         """The columns of a table of a scope; none for a view."""
         return self.columns.get(table.partition("#")[0], ())
-
-
-def members(node: exp.Expression, kind: type[exp.Connector]) -> Iterable[exp.Expression]:
-    """The parts of a chain of one kind (`a AND b AND c`), in whatever parentheses."""
-    node = node.unnest()
-    if isinstance(node, kind):
-        yield from members(node.left, kind)
-        yield from members(node.right, kind)
-    else:
-        yield node
-
-
-def sources(tree: exp.Select) -> list[exp.Expression]:
-    """The parts of FROM: the first table, then each join; those in parentheses as well."""
-    first = tree.args.get("from_") or tree.args.get("from")
-    found: list[exp.Expression] = []
-    for source in [*([first.this] if first else []), *(tree.args.get("joins") or [])]:
-        inner = source.this if isinstance(source, exp.Join) else source
-        if isinstance(inner, (exp.Subquery, exp.Paren)) and isinstance(inner.this, exp.Table):
-            found += [inner.this, *(inner.this.args.get("joins") or []), *(inner.args.get("joins") or [])]
-        else:
-            found += [source, *(inner.args.get("joins") or [] if isinstance(inner, exp.Table) else [])]
-    return found
-
-
-def bag(some: Iterable[Hashable]) -> frozenset:
-    """Values with how often each occurs."""
-    return frozenset(Counter(some).items())

@@ -11,7 +11,7 @@ import sqlite3
 from dataclasses import asdict
 from pathlib import Path
 
-from helpers.execution import MIB, Result
+from helpers.databases.sandbox import MIB, Result
 from helpers.run import machine
 from helpers.run.files import file_sha256
 

@@ -6,7 +6,7 @@ import functools
 
 from sqlglot import exp
 
-from helpers.parsing import SET_OPERATIONS, parse
+from helpers.databases.sql import SET_OPERATIONS, parse
 
 LEVELS = ("easy", "medium", "hard", "extra")
 

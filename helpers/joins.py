@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from helpers.schema import Schema, Table
+from helpers.databases.schema import Schema, Table
 
 # Columns of these names say nothing about what they refer to.
 TOO_COMMON = ("id", "name")

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
+from helpers.databases.schema import Schema
 from helpers.names import Names
-from helpers.schema import Schema
 from helpers.words import pieces, stem
 
 if TYPE_CHECKING:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import sqlite3
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from helpers import values
+from helpers.databases.schema import ForeignKey, Schema, Table, open_readonly, quote_name
 from helpers.linking import Place
-from helpers.schema import ForeignKey, Schema, Table, quoted
 from helpers.words import pieces, stem
 
 MOST_ROWS = 20_000  # of a column that is looked at
@@ -48,15 +46,12 @@ def completed_once(tables: Schema, database: Path, sha256: str) -> Schema:
 
 def contents(database: Path, tables: Schema) -> dict[Place, Content]:
     """What stands in each column that is not too long, until the time is up."""
-    end, found = time.monotonic() + SECONDS, {}
-    with contextlib.closing(sqlite3.connect(database.resolve().as_uri() + "?mode=ro&immutable=1", uri=True)) as connection:
-        connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
-        connection.execute("PRAGMA trusted_schema = 0")
-        connection.set_progress_handler(lambda: time.monotonic() > end, 10_000)
+    found = {}
+    with open_readonly(database, SECONDS) as connection:
         for table in tables.tables:
             for column in table.columns:
-                name = quoted(column.name)
-                query = f"SELECT {name} FROM {quoted(table.name)} WHERE {name} IS NOT NULL LIMIT {MOST_ROWS + 1}"
+                name = quote_name(column.name)
+                query = f"SELECT {name} FROM {quote_name(table.name)} WHERE {name} IS NOT NULL LIMIT {MOST_ROWS + 1}"
                 try:
                     rows = [value.lower() if isinstance(value, str) else value for (value,) in connection.execute(query)]
                 except (sqlite3.Error, UnicodeDecodeError):  # a damaged page, or the time is up
@@ -121,7 +116,7 @@ def likeness(column: str, table: Table, key: str) -> int:
         words.pop()
     if not words:
         return 0
-    of_table = {stem(piece) for name in (table.name, table.label) for piece in pieces(name)}
+    of_table = {stem(piece) for name in (table.name, table.display_name) for piece in pieces(name)}
     of_key = {stem(piece) for piece in pieces(key)}
     if words[-1] not in of_table | of_key:
         return 0

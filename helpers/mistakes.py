@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 
 from sqlglot import exp
 
 from helpers import target
+from helpers.databases.sql import SET_OPERATIONS, bag, parse, write
 from helpers.names import Names
-from helpers.parsing import SET_OPERATIONS, parse
 
 UNREAD = "cannot be read"
 ELSE = "written otherwise"
@@ -37,26 +36,21 @@ def parts(tree: exp.Expression) -> dict[str, Hashable]:
     return {
         "nesting and set operations": (bag(type(one).__name__ for one in tree.find_all(*SET_OPERATIONS)), len(selects)),
         "tables": bag(one.name for one in tree.find_all(exp.Table)),
-        "columns selected": bag(written(one) for select in selects for one in select.expressions),
-        "columns of conditions": bag(written(column) for one in conditions for column in one.find_all(exp.Column)),
-        "grouping": bag(written(one) for select in selects for one in select.args.get("group") or []),
-        "order and limit": tuple(written(one) for one in ordered),
+        "columns selected": bag(text_of(one) for select in selects for one in select.expressions),
+        "columns of conditions": bag(text_of(column) for one in conditions for column in one.find_all(exp.Column)),
+        "grouping": bag(text_of(one) for select in selects for one in select.args.get("group") or []),
+        "order and limit": tuple(text_of(one) for one in ordered),
         "comparisons": bag(without_values(one) for one in conditions),
         "values": bag(one.name.lower() for one in tree.find_all(exp.Literal)),
         "DISTINCT": len(list(tree.find_all(exp.Distinct))),
     }
 
 
-def bag(items: Iterable[str]) -> Hashable:
-    """What there is, and how often."""
-    return frozenset(Counter(items).items())
-
-
-def written(tree: exp.Expression) -> str:
+def text_of(tree: exp.Expression) -> str:
     """A part of a query as text, letters' case aside."""
-    return target.written(tree).lower()
+    return write(tree).lower()
 
 
 def without_values(tree: exp.Expression) -> str:
     """A condition with every value as a question mark."""
-    return written(tree.copy().transform(lambda node: exp.Placeholder() if isinstance(node, exp.Literal) else node))
+    return text_of(tree.copy().transform(lambda node: exp.Placeholder() if isinstance(node, exp.Literal) else node))

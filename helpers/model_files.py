@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import download, spider
+from helpers.databases import layout
 from helpers.run import machine
 from helpers.run.files import file_sha256, replaced_folder
 from helpers.run.presets import SMOLLM, TINY
@@ -205,7 +206,7 @@ def tiny_llama() -> Path:
     texts = [
         row[field]
         for name in ("train.csv", "dev.csv")
-        for _, row in spider.read_rows(spider.SAMPLE / name)
+        for _, row in layout.read_rows(spider.SAMPLE / name)
         for field in ("question", "query")
     ]
     learned = Tokenizer(models.BPE())

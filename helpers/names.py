@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from helpers import schema
-from helpers.parsing import parse
-from helpers.schema import Schema
+from helpers.databases.schema import Schema, needs_no_quotes
+from helpers.databases.sql import parse
 from helpers.words import pieces
 
 # Short forms that databases are full of; a name of nothing else but such pieces is spelled out, too.
@@ -79,7 +78,7 @@ def usable(name: str) -> bool:
     table = tree.find(exp.Table) if tree is not None else None
     if table is None or table.name != name or table.alias or is_alias(name):
         return False
-    return schema.needs_no_quotes(name)  # sqlglot takes words that SQLite reserves
+    return needs_no_quotes(name)  # sqlglot takes words that SQLite reserves
 
 
 def is_alias(name: str) -> bool:
@@ -143,11 +142,11 @@ def name(schema: Schema, *, original: bool = False) -> Names:
     taken: set[str] = set()
     for table in schema.tables:
         key = table.name.lower()
-        labels[key, ""] = (not original and table.label.lower()) or readable(table.name)
+        labels[key, ""] = (not original and table.display_name.lower()) or readable(table.name)
         shown = identifier(labels[key, ""])
         tables[key] = unlike(shown if usable(shown) else f"{shown}_table", taken)
         used: set[str] = set()
         for column in table.columns:
-            labels[key, column.name.lower()] = (not original and column.label.lower()) or readable(column.name)
+            labels[key, column.name.lower()] = (not original and column.display_name.lower()) or readable(column.name)
             columns[key, column.name.lower()] = unlike(identifier(labels[key, column.name.lower()]), used)
     return Names(schema=schema, tables=tables, columns=columns, labels=labels)

@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers import schema
-from helpers.execution import MIB
+from helpers.databases import schema
+from helpers.databases.sandbox import MIB
 from helpers.run import machine
 from helpers.run.files import file_sha256, replaced_folder
 from helpers.run.progress import tqdm
@@ -123,7 +123,7 @@ def connect(copy: Path) -> sqlite3.Connection:
     deadline = time.monotonic() + SECONDS
     connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
     for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-        connection.execute(f"DROP TRIGGER {schema.quoted(trigger)}")
+        connection.execute(f"DROP TRIGGER {schema.quote_name(trigger)}")
     return connection
 
 
@@ -133,14 +133,14 @@ def read_contents(connection: sqlite3.Connection, keys: Sequence[schema.ForeignK
     Raises:
         sqlite3.Error: the file cannot be read, or has virtual tables.
     """
-    tables = connection.execute(f"SELECT name, sql FROM sqlite_master WHERE type = 'table' AND {schema.OF_USERS}")
+    tables = connection.execute(f"SELECT name, sql FROM sqlite_master WHERE type = 'table' AND {schema.USER_TABLES}")
     contents = []
     for name, sql in tables.fetchall():
         if sql.upper().startswith("CREATE VIRTUAL"):
             raise sqlite3.NotSupportedError(f"{name} is a virtual table")
         columns = connection.execute("SELECT name, pk FROM pragma_table_xinfo(?) WHERE hidden = 0", (name,)).fetchall()
-        listed = ", ".join(schema.quoted(column) for column, _ in columns)
-        rows = [list(row) for row in connection.execute(f"SELECT {listed} FROM {schema.quoted(name)}")]
+        listed = ", ".join(schema.quote_name(column) for column, _ in columns)
+        rows = [list(row) for row in connection.execute(f"SELECT {listed} FROM {schema.quote_name(name)}")]
         ends = [(key.table, key.column) for key in keys] + [(key.to_table, key.to_column) for key in keys]
         used = {column.lower() for table, column in ends if table == name}
         values = [[row[at] for row in rows if row[at] is not None] for at in range(len(columns))]
@@ -213,6 +213,6 @@ def double(table: Content, rng: random.Random) -> None:
 
 def write(connection: sqlite3.Connection, table: Content) -> None:
     """Put the rows in place of those that are there; a row that the table's constraints forbid is left out."""
-    connection.execute(f"DELETE FROM {schema.quoted(table.name)}")
-    columns, marks = ", ".join(map(schema.quoted, table.columns)), ", ".join("?" * len(table.columns))
-    connection.executemany(f"INSERT OR IGNORE INTO {schema.quoted(table.name)} ({columns}) VALUES ({marks})", table.rows)
+    connection.execute(f"DELETE FROM {schema.quote_name(table.name)}")
+    columns, marks = ", ".join(map(schema.quote_name, table.columns)), ", ".join("?" * len(table.columns))
+    connection.executemany(f"INSERT OR IGNORE INTO {schema.quote_name(table.name)} ({columns}) VALUES ({marks})", table.rows)

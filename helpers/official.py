@@ -13,8 +13,8 @@ import re
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
-from helpers.exact_match import bag
-from helpers.schema import Schema
+from helpers.databases.schema import Schema
+from helpers.databases.sql import bag
 
 CLAUSES = ("select", "from", "where", "group", "order", "limit", "intersect", "union", "except")
 JOIN_WORDS = ("join", "on", "as")

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers import execution, schema, spider
+from helpers import spider
+from helpers.databases import layout, schema
+from helpers.databases.sandbox import Limits, Result, Sandbox
+from helpers.databases.schema import Column, ForeignKey, Schema, Table
 from helpers.run.files import write_text
 from helpers.run.progress import tqdm
-from helpers.schema import Column, ForeignKey, Schema, Table
 from helpers.words import pieces
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ def make(database: Path, count: int, seed: int = 0) -> list[Pair]:
     """
     tables, chance = schema.read(database), random.Random(seed)
     made: dict[str, Pair] = {}
-    with execution.Sandbox(execution.Limits(seconds=2.0)) as sandbox:
+    with Sandbox(Limits(seconds=2.0)) as sandbox:
         facts = Facts(tables=tables, values=dict(look(sandbox, database, tables)))
         with tqdm(total=count, desc="making pairs", unit="pair", leave=False) as bar:
             for place in range(TRIES * count):
@@ -99,7 +101,7 @@ def make(database: Path, count: int, seed: int = 0) -> list[Pair]:
     return list(made.values())
 
 
-def look(sandbox: execution.Sandbox, database: Path, tables: Schema) -> Iterator[tuple[tuple[str, str], tuple]]:
+def look(sandbox: Sandbox, database: Path, tables: Schema) -> Iterator[tuple[tuple[str, str], tuple]]:
     """Some distinct values of each column that has any."""
     for table in tables.tables:
         for column in table.columns:
@@ -109,14 +111,14 @@ def look(sandbox: execution.Sandbox, database: Path, tables: Schema) -> Iterator
                 yield (table.name, column.name), tuple(value for (value,) in result.rows)
 
 
-def has_rows(result: execution.Result) -> bool:
+def has_rows(result: Result) -> bool:
     """Whether a query gave something to see: a row that is not all NULL."""
     return result.ok and any(value is not None for row in result.rows for value in row)
 
 
 def quoted(name: str) -> str:
     """A name as SQL needs it: in quotes where it is no plain word, or a word of SQL."""
-    return name if PLAIN.fullmatch(name) and schema.needs_no_quotes(name) else schema.quoted(name)
+    return name if PLAIN.fullmatch(name) and schema.needs_no_quotes(name) else schema.quote_name(name)
 
 
 def said(name: str) -> str:
@@ -143,7 +145,7 @@ def many(table: Table) -> str:
 
 def literal(value: object) -> str:
     """A value as SQL writes it."""
-    return schema.literal(value) if isinstance(value, str) else str(value)
+    return schema.sql_literal(value) if isinstance(value, str) else str(value)
 
 
 # ---- the rules: each draws a table, columns and values, and words the question in one of a few ways
@@ -435,11 +437,11 @@ def write_folder(database: Path, folder: Path, pairs: Sequence[Pair], *, with_sa
         raise FileExistsError(f"{folder} has a train.csv already, perhaps an edited one: name a new folder")
     rows, files = [(pair.question, pair.query, database.stem) for pair in pairs], {database.stem: database}
     if with_sample:
-        sample = spider.find_databases(spider.sample_folder())
+        sample = layout.find_databases(spider.sample_folder())
         if database.stem in sample:
             raise ValueError(f"The sample has a database called {database.stem} as well: rename the file")
         files |= sample
-        rows += [(row["question"], row["query"], row["db_id"]) for _, row in spider.read_rows(spider.SAMPLE / "train.csv")]
+        rows += [(row["question"], row["query"], row["db_id"]) for _, row in layout.read_rows(spider.SAMPLE / "train.csv")]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([("question", "query", "db_id"), *rows])

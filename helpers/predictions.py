@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers import spider
+from helpers.databases import layout
+from helpers.databases.sql_text import START, extract_sql
 
 JSON = (".json", ".jsonl")
 FIELDS = ("prediction", "pred", "predicted_sql", "sql")  # of a prediction in JSON, where no other name is given
-FENCE = re.compile(r"```([\w-]*)\n?(.*?)(?:```|$)", re.DOTALL)
-NAME = r"""(?:\w+|"[^"]+"|`[^`]+`|\[[^\]]+\])"""
-START = re.compile(
-    rf"\b(?:SELECT\b|WITH\s+(?:RECURSIVE\s+)?{NAME}\s*(?:\([^)]*\)\s*)?AS\s*(?:(?:NOT\s+)?MATERIALIZED\s*)?\()", re.IGNORECASE
-)
-COMMENTS = re.compile(r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)+", re.DOTALL)
-PIECES = re.compile(
-    r"""'[^']*'|"[^"]*"|`[^`\n]+`(?!`)|\[[^\]\n]*\]|(?P<gap>(?:\s|--[^\n]*|/\*.*?\*/)+)|(?P<end>;|```)|.""", re.DOTALL
-)
-BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,35 +24,6 @@ class Gold:
     query: str
     db_id: str
     place: str
-
-
-def extract_sql(answer: str) -> str:
-    """The one SQL statement in a model's answer, on one line; '' if there is none.
-
-    The rule: in an answer that does not begin with SQL, look into the first code fence called sql that holds SQL, or else the
-    first of any name, or else into the whole answer; comments before the statement are passed over. Take what begins at the
-    first SELECT (or `WITH name AS (`) and goes up to the first semicolon, blank line or fence outside of quotes, white space
-    and comments folded.
-    """
-    text = uncommented(answer)
-    if not START.match(text):
-        fences = sorted(FENCE.finditer(answer), key=lambda fence: fence[1].lower() not in ("sql", "sqlite"))
-        text = next((inner for fence in fences if START.search(inner := uncommented(fence[2]))), answer)
-    begin = START.search(text)
-    if begin is None:
-        return ""
-    kept = [" ".join(begin[0].split())]
-    for piece in PIECES.finditer(text, begin.end()):
-        if piece["end"] or (piece["gap"] and BLANK_LINE.search(piece["gap"])):
-            break
-        kept.append(" " if piece["gap"] else piece[0])
-    return re.sub(r"[\r\n]+", " ", "".join(kept)).strip()
-
-
-def uncommented(text: str) -> str:
-    """Text without the white space and comments before it."""
-    begin = COMMENTS.match(text)
-    return text[begin.end() :] if begin else text
 
 
 def clean(prediction: str, db_id: str = "") -> str:
@@ -82,11 +43,11 @@ def read_gold(path: Path) -> list[Gold]:
         spider.BadData: naming the line that is wrong.
     """
     if path.suffix.lower() in (*JSON, ".csv"):
-        found = [Gold(query=row["query"], db_id=row["db_id"], place=place) for place, row in spider.read_rows(path)]
+        found = [Gold(query=row["query"], db_id=row["db_id"], place=place) for place, row in layout.read_rows(path)]
         for gold in found:
             for field in ("query", "db_id"):
                 if not isinstance(getattr(gold, field), str) or not getattr(gold, field).strip():
-                    raise spider.BadData(f"{path}, {gold.place}: no {field}")
+                    raise layout.BadData(f"{path}, {gold.place}: no {field}")
         return found
     lines = read_lines(path)
     while lines and not lines[-1].strip():
@@ -95,7 +56,7 @@ def read_gold(path: Path) -> list[Gold]:
     for number, line in enumerate(lines, 1):
         sql, tab, db_id = line.rpartition("\t")
         if not tab or not sql.strip() or not db_id.strip():
-            raise spider.BadData(f"{path}, line {number}: expected SQL, a tab and a db_id, found {line[:60]!r}")
+            raise layout.BadData(f"{path}, line {number}: expected SQL, a tab and a db_id, found {line[:60]!r}")
         found.append(Gold(query=sql.strip(), db_id=db_id.strip(), place=f"line {number}"))
     return found
 
@@ -113,11 +74,11 @@ def read_predictions(path: Path, *, field: str | None = None) -> list[str]:
         return [line.strip() for line in read_lines(path)]
     text = "\n".join(read_lines(path))
     if path.suffix.lower() == ".json" and not text.lstrip().startswith("["):  # an object's keys are no predictions
-        raise spider.BadData(f"{path} cannot be read: expected a JSON list of predictions")
+        raise layout.BadData(f"{path} cannot be read: expected a JSON list of predictions")
     try:
-        rows = list(spider.parse(text, path.suffix.lower()))
+        rows = list(layout.rows_of_text(text, path.suffix.lower()))
     except (ValueError, TypeError, RecursionError) as error:
-        raise spider.BadData(f"{path} cannot be read: {error}") from error
+        raise layout.BadData(f"{path} cannot be read: {error}") from error
     return [find_field(path, place, row, field).strip() for place, row in rows]
 
 
@@ -127,11 +88,11 @@ def find_field(path: Path, place: str, row: Any, field: str | None) -> str:
         names = [name for name in ([field] if field else FIELDS) if name in row]
         if not names:
             wanted = field or " or ".join(FIELDS)
-            raise spider.BadData(f"{path}, {place}: no field {wanted}, only {', '.join(map(str, row)) or 'none'}")
+            raise layout.BadData(f"{path}, {place}: no field {wanted}, only {', '.join(map(str, row)) or 'none'}")
         row = next((row[name] for name in names if row[name] is not None), None)
     row = "" if row is None else row
     if not isinstance(row, str):
-        raise spider.BadData(f"{path}, {place}: expected SQL as text, found {str(row)[:60]!r}")
+        raise layout.BadData(f"{path}, {place}: expected SQL as text, found {str(row)[:60]!r}")
     return row
 
 
@@ -144,5 +105,5 @@ def read_lines(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise spider.BadData(f"{path} cannot be read: {error}") from error
+        raise layout.BadData(f"{path} cannot be read: {error}") from error
     return text.removesuffix("\n").split("\n") if text else []

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from helpers import augment, spider, target
+from helpers.databases.layout import Example
 from helpers.run.config import RunConfig
 from helpers.run.folder import OtherConfiguration, Run
 from helpers.run.progress import tqdm
-from helpers.spider import DataSet, Example
+from helpers.spider import DataSet
 from helpers.views import View, view
 
 T = TypeVar("T")

@@ -14,14 +14,14 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 
-from helpers import execution
+from helpers.databases.layout import Example
+from helpers.databases.sandbox import Result
 from helpers.evaluation import NO_ROWS, TIED, WRONG_ON_A_COPY, Verdict, alone
 from helpers.hardness import LEVELS
 from helpers.prompts import Row
 from helpers.run.files import write_text
 from helpers.run.folder import Run
 from helpers.scores import paired_difference, score, summary, without
-from helpers.spider import Example
 
 SHOWN_ROWS = 5
 BEFORE_AFTER = ("before training", "after training")
@@ -30,7 +30,7 @@ BEFORE_AFTER = ("before training", "after training")
 # ---- tables
 
 
-def result_table(result: execution.Result, limit: int = 10) -> pd.DataFrame:
+def result_table(result: Result, limit: int = 10) -> pd.DataFrame:
     """The first rows of a query's result, or its error, for looking at."""
     if not result.ok:
         return pd.DataFrame({"error": [result.error]})
@@ -245,9 +245,9 @@ def mask_markup(row: Row, tokenizer: Any) -> str:
 
 def side_by_side(
     example: Example,
-    gold: tuple[str, execution.Result],
-    base: tuple[str, execution.Result],
-    tuned: tuple[str, execution.Result],
+    gold: tuple[str, Result],
+    base: tuple[str, Result],
+    tuned: tuple[str, Result],
 ) -> str:
     """One question with its gold SQL and both predictions, each with its result, as a table in markup."""
     cells = []

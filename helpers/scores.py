@@ -9,9 +9,9 @@ from math import comb, sqrt
 
 from sqlglot import exp
 
+from helpers.databases.sql import SET_OPERATIONS, parse
 from helpers.evaluation import WRONG_ON_A_COPY, Verdict, alone
 from helpers.hardness import LEVELS
-from helpers.parsing import SET_OPERATIONS, parse
 
 RESAMPLES = 10_000
 PLAIN = "none of these"

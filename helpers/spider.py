@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 import hashlib
-import io
 import json
 import os
 import random
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from helpers import download, execution, schema
+from helpers import download
+from helpers.databases import schema
+from helpers.databases.layout import FIELDS, BadData, Example, find_database, first_file, read_rows, read_tables
+from helpers.databases.sandbox import Sandbox
 from helpers.hardness import LEVELS, hardness
 from helpers.run import machine
 from helpers.run.files import file_sha256, replaced_folder
@@ -57,27 +58,6 @@ KNOWN_TO_DIFFER = {"559d91c6020fd6ee7bdc8635839aa5d0fe836245c015d03596c3094ec231
 AS_FOUND = "databases as found, not checked to be the release's bytes"
 UNPACKED_BYTES, UNPACKED_FILES = 4 * machine.GIB, 5_000  # Spider takes about 1 GB in 1,000 files
 HELD_OUT = 0.2  # share of a user's own examples kept for dev where there is no dev file
-FIELDS = {"question": ("question",), "query": ("query", "sql", "SQL"), "db_id": ("db_id",)}
-
-
-class BadData(ValueError):
-    """A folder of data that cannot be used; the message names what is wrong, where, and what is expected."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """A question about a database, and its gold SQL.
-
-    Attributes:
-        hardness: one of hardness.LEVELS.
-        seen: whether training examples ask about the same database.
-    """
-
-    question: str
-    query: str
-    db_id: str
-    hardness: str
-    seen: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +84,7 @@ class DataSet:
         Raises:
             schema.BadDatabase: the file cannot be read.
         """
-        return schema.labelled(schema.read(self.databases[db_id]), self.tables.get(db_id))
+        return schema.with_display_names(schema.read(self.databases[db_id]), self.tables.get(db_id))
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -270,19 +250,6 @@ def load_folder(folder: Path, name: str | None = None) -> DataSet:
     )
 
 
-def read_tables(file: Path) -> dict[str, schema.Schema]:
-    """The schemas of a tables.json by db_id, with the foreign keys that it lists.
-
-    Raises:
-        BadData: it is not of that form.
-    """
-    try:
-        found = [schema.from_spider(entry) for entry in json.loads(file.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise BadData(f"{file} cannot be read as Spider's tables.json: {type(error).__name__}: {error}") from error
-    return {one.db_id: one for one in found}
-
-
 def differing(golds: Sequence[tuple[str, str]], databases: Mapping[str, Path]) -> list[int]:
     """Places of the (gold SQL, db_id) pairs that depend on data known to differ from the release's."""
     tables = {}
@@ -291,82 +258,16 @@ def differing(golds: Sequence[tuple[str, str]], databases: Mapping[str, Path]) -
     return [place for place, (sql, db_id) in enumerate(golds) if (table := tables.get(db_id)) and table in sql.lower()]
 
 
-def first_file(folder: Path, names: Iterable[str]) -> Path | None:
-    """The first of these files that exists."""
-    # os.path.isfile says no to a name that is too long or has a NUL; Path.is_file may raise
-    return next((folder / name for name in names if os.path.isfile(folder / name)), None)
-
-
 def is_official(dev_file: Path, dev_rows: list, train_file: Path) -> bool:
     """Whether these are Spider's own questions, known by their number and files."""
     same_bytes = file_sha256(dev_file) == DEV_SHA256
     return same_bytes or (train_file.name == "train_spider.json" and len(dev_rows) == 1034)
 
 
-def find_database(folder: Path, db_id: str) -> Path | None:
-    """The SQLite file of a database; a link to one will do. A db_id that is no plain name finds nothing."""
-    if not db_id.strip(". ") or not set("/\\:\0").isdisjoint(db_id):
-        return None
-    names = (f"database/{db_id}/{db_id}.sqlite", f"{db_id}/{db_id}.sqlite", f"{db_id}.sqlite", f"{db_id}.db")
-    return first_file(folder, names)
-
-
-def find_databases(folder: Path) -> dict[str, Path]:
-    """All databases of a folder by db_id: `<db_id>/<db_id>.sqlite` in it or in its `database/`, or files of its own."""
-    parent = folder / "database" if (folder / "database").is_dir() else folder
-    names = sorted(path.stem for path in parent.iterdir() if path.is_dir() or path.suffix in (".sqlite", ".db"))
-    return {name: path for name in names if (path := find_database(folder, name))}
-
-
-def read_rows(file: Path) -> Iterator[tuple[str, dict]]:
-    """Each row of a CSV, JSON or JSONL file with its place in words ("line 7").
-
-    Raises:
-        BadData: the file cannot be read as what it is.
-    """
-    rows = []
-    try:
-        for place, row in parse(file.read_text(encoding="utf-8-sig"), file.suffix):  # spreadsheets put a byte order mark first
-            rows.append((place, row))
-    except csv.Error as error:  # where a quote is never closed, the reader knows the end of the file alone
-        raise BadData(f"{file} cannot be read after {rows[-1][0] if rows else 'line 1'}: {error}") from error
-    except (ValueError, TypeError, RecursionError) as error:
-        raise BadData(f"{file} cannot be read: {error}") from error
-    if not rows or not all(isinstance(row, dict) for _, row in rows):
-        raise BadData(f"{file} holds no examples: it needs rows with question, query and db_id")
-    for place, row in rows:
-        yield (
-            place,
-            {field: next((row[name] for name in names if row.get(name)), None) for field, names in FIELDS.items()},
-        )
-
-
-def parse(text: str, suffix: str) -> Iterator[tuple[str, Any]]:
-    """Each row of CSV, JSONL or JSON text as it stands there, with its place in words.
-
-    Lines end with a newline only: str.splitlines would cut questions at the rarer separators of Unicode as well.
-    """
-    if suffix == ".csv":
-        reader = csv.DictReader(io.StringIO(text, newline="\n"), strict=True)
-        for row in reader:
-            yield f"line {reader.line_num}", row
-    elif suffix == ".jsonl":
-        for number, line in enumerate(text.split("\n"), 1):
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise ValueError(f"line {number}, column {error.colno}: {error.msg}") from error
-                yield f"line {number}", row
-    else:
-        for number, row in enumerate(json.loads(text)):
-            yield f"entry {number}", row
-
-
 def find_faults(file: Path, rows: list[tuple[str, dict]], databases: dict[str, Path], *, run_queries: bool) -> list[str]:
     """One line for each row that cannot be used: file, place, and what is wrong."""
     faults = []
-    with execution.Sandbox() as sandbox:
+    with Sandbox() as sandbox:
         for place, row in tqdm(rows, desc=f"checking {file.name}", unit="row", disable=not run_queries, leave=False):
             missing = [field for field in FIELDS if not isinstance(row[field], str) or not row[field].strip()]
             if missing:

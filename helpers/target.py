@@ -15,12 +15,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from sqlglot import exp
-from sqlglot.dialects.sqlite import SQLite
 
 from helpers import joins
-from helpers.exact_match import members, sources
+from helpers.databases.sql import SET_OPERATIONS, members, parse, sources, write
 from helpers.names import Names, is_alias, usable
-from helpers.parsing import SET_OPERATIONS, parse
 
 
 class Outside(ValueError):
@@ -29,30 +27,6 @@ class Outside(ValueError):
 
 class Unreadable(ValueError):
     """A text of the model that is no query; the message says why."""
-
-
-class _Plain(SQLite):
-    """SQLite's dialect, written as Spider's official parser reads it: `!=`, and NOT behind what it denies."""
-
-    class Generator(SQLite.Generator):
-        def neq_sql(self, expression: exp.NEQ) -> str:
-            return self.binary(expression, "!=")
-
-        def not_sql(self, expression: exp.Not) -> str:
-            denied, words = (
-                expression.this,
-                {exp.In: " IN ", exp.Like: " LIKE ", exp.Between: " BETWEEN "}.get(type(expression.this)),
-            )
-            text = self.sql(denied)
-            left = self.sql(denied, "this") if words else ""
-            if words and text.startswith(left + words):
-                return f"{left} NOT{text[len(left) :]}"
-            return super().not_sql(expression)
-
-
-def written(tree: exp.Expression) -> str:
-    """A tree as one line of SQL."""
-    return tree.sql(dialect=_Plain, comments=False)
 
 
 @dataclass(eq=False)
@@ -301,7 +275,7 @@ def to_target(sql: str, names: Names) -> str:
     """
     with not_too_deep(Outside):
         reader, tree = resolved(sql, names)
-        return written(reader.rewrite(tree))
+        return write(reader.rewrite(tree))
 
 
 def needed(sql: str, names: Names) -> tuple[set[str], set[tuple[str, str]]]:
@@ -352,7 +326,7 @@ def to_sql(text: str, names: Names) -> str:
         for select in list(tree.find_all(exp.Select)):
             restore_joins(select, names)
         restore_names(tree, names)
-        return written(tree)
+        return write(tree)
 
 
 def plain_tables(select: exp.Select) -> list[exp.Table] | None:

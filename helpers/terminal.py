@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from helpers.databases.schema import Schema
 from helpers.run import machine
-from helpers.schema import Schema
 
 if TYPE_CHECKING:
     from rich.console import Console

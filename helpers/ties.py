@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from sqlglot import exp
 
-from helpers.execution import Result
-from helpers.parsing import parse
+from helpers.databases.sandbox import Result
+from helpers.databases.sql import parse
 
 
 def is_tied(sql: str, expected: Result, run: Callable[[str], Result]) -> bool:

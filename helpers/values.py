@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import functools
 import re
 import sqlite3
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from helpers.databases.schema import Schema, open_readonly, quote_name, read
 from helpers.linking import Place
 from helpers.names import Names
 from helpers.run.files import file_sha256
-from helpers.schema import Schema, quoted, read
 from helpers.words import WORD, stem
 
 LONGEST_VALUE = 60  # letters; longer texts are prose, which no question quotes whole
@@ -103,16 +101,12 @@ def is_word(text: str) -> bool:
 
 def columns_of_texts(database: Path, tables: Schema) -> Iterator[tuple[Place, list[str]]]:
     """Each column's distinct texts, none of them long, until the time is up."""
-    end = time.monotonic() + SECONDS
-    with contextlib.closing(sqlite3.connect(database.resolve().as_uri() + "?mode=ro&immutable=1", uri=True)) as connection:
-        connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
-        connection.execute("PRAGMA trusted_schema = 0")
-        connection.set_progress_handler(lambda: time.monotonic() > end, 10_000)
+    with open_readonly(database, SECONDS) as connection:
         for table in tables.tables:
             for column in table.columns:
-                name = quoted(column.name)
+                name = quote_name(column.name)
                 query = (
-                    f"SELECT DISTINCT {name} FROM {quoted(table.name)} WHERE typeof({name}) = 'text' "
+                    f"SELECT DISTINCT {name} FROM {quote_name(table.name)} WHERE typeof({name}) = 'text' "
                     f"AND length({name}) <= {LONGEST_VALUE} LIMIT {MOST_VALUES}"
                 )
                 try:

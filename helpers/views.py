@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from helpers import augment, linking, links, names, schema, target, values
+from helpers import augment, linking, links, names, target, values
 from helpers.augment import Pool
+from helpers.databases import schema
+from helpers.databases.schema import Schema
+from helpers.databases.sql_text import extract_sql
 from helpers.names import Names
-from helpers.predictions import extract_sql
 from helpers.run.config import RunConfig
-from helpers.schema import Schema
 
 LINKED_KEYS = 25  # foreign keys written at most
 INSTRUCTION = "Write one SQLite query that answers the question."
@@ -89,7 +90,7 @@ class View:
             target.Outside: the target form cannot say the SQL.
         """
         if not self.linked:
-            return [TrainingPair(question, self.message(question), schema.folded(sql))]
+            return [TrainingPair(question, self.message(question), schema.one_line(sql))]
         needed = target.needed(sql, self.names)
 
         completion = target.to_target(sql, self.names)
@@ -112,7 +113,7 @@ class View:
         Raises:
             target.Outside: the target form cannot say it.
         """
-        return target.to_target(sql, self.names) if self.linked else schema.folded(sql)
+        return target.to_target(sql, self.names) if self.linked else schema.one_line(sql)
 
     def sql(self, answer: str) -> str:
         """The SQL that an answer of the model stands for; an answer that is no query stays as it is, for the judge to say so."""
@@ -212,7 +213,7 @@ def linked_message(
 
     def shown(place: linking.Place) -> str:
         texts = found.get(place) or (cells.lists.get(place, ())[: values.LIST_SHOWN] if "lists" in parts else ())
-        listed = ", ".join(schema.literal(" ".join(text.splitlines())) for text in texts)
+        listed = ", ".join(schema.sql_literal(" ".join(text.splitlines())) for text in texts)
         return f"{names.full(*place)} ({listed})" if listed else names.full(*place)
 
     lines = [f"{names.tables[table]}: {', '.join(shown((table, name)) for name in columns)}" for table, columns in order]

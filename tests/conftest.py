@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import schema
+from helpers.databases import schema
 from helpers.run import machine
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch here and in what tests start: two workers share the cores

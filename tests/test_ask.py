@@ -7,9 +7,12 @@ import shutil
 
 import pytest
 
-from helpers import adapter, ask, databases, execution, generation, model_files, models, prompts, schema, terminal, views
+from helpers import adapter, ask, generation, model_files, models, prompts, terminal, views
+from helpers.apps import own_files
 from helpers.ask import Answer
 from helpers.choice import Candidate
+from helpers.databases import schema
+from helpers.databases.sandbox import Result
 from helpers.run import machine
 from helpers.run.folder import MissingStep, OtherConfiguration, Run
 
@@ -17,7 +20,7 @@ torch = pytest.importorskip("torch")
 
 
 def result(outcome="ok", rows=(), columns=("a",), error=None):
-    return execution.Result(outcome=outcome, rows=tuple(rows), columns=columns, error=error)
+    return Result(outcome=outcome, rows=tuple(rows), columns=columns, error=error)
 
 
 def candidate(sql, probability, found):
@@ -320,6 +323,6 @@ def test_csv_is_asked_like_any_database(command, monkeypatch, tmp_path):
 
 
 def test_databases_of_the_course_are_asked_by_name(command, monkeypatch):
-    assert "marina" in databases.named()
+    assert "marina" in own_files.named()
     written_instead(monkeypatch, "SELECT count(*) FROM boats")
     assert json.loads(command("marina", "How many boats?", "--json")[1])["rows"] == [[16]]

@@ -5,8 +5,9 @@ import random
 import pytest
 from conftest import make_database
 
-from helpers import augment, names, schema, spider, target
+from helpers import augment, names, spider, target
 from helpers.augment import Pool, pool, rename
+from helpers.databases import schema
 
 SCRIPT = """
 CREATE TABLE singer (singer_id INT PRIMARY KEY, name TEXT, country TEXT, net_worth REAL);

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from helpers import choice
-from helpers.execution import Result
+from helpers.databases.sandbox import Result
 
 
 def candidate(sql, *rows, outcome="ok", probability=0.5):

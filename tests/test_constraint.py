@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from helpers import constraint, generation, models, names, prompts, spider, target, views
 from helpers.constraint import Checker, Constraint
+from helpers.databases.schema import ForeignKey, Schema
 from helpers.run.presets import preset
-from helpers.schema import ForeignKey, Schema
 
 torch = pytest.importorskip("torch")
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import databases, schema
-from helpers.schema import BadDatabase
+from helpers.apps import own_files
+from helpers.databases import schema
+from helpers.databases.schema import BadDatabase
 
 
 def rows(database, query):
@@ -25,7 +26,7 @@ def test_a_csv_file_becomes_a_table_of_its_name_with_plain_columns_and_types(tmp
     file = write(
         tmp_path / "2024 sales.csv", "Order date,Unit price,Zip,Note,\n2024-01-02,3.50,00123,,a\n2024-01-03,4,10115,late,b\n"
     )
-    database = databases.open_database(file, tmp_path)
+    database = own_files.open_database(file, tmp_path)
     assert database.suffix == ".sqlite"
     (table,) = schema.read(database).tables
     assert table.name == "data_2024_sales"
@@ -42,7 +43,7 @@ def test_a_folder_of_csv_files_becomes_a_database_with_a_table_each(tmp_path):
     write(folder / "items.csv", "id;name\n1;tea\n2;Müsli\n", "utf-8-sig")
     write(folder / "stock.tsv", "item_id\tcount\n1\t12\n2\t\n")
     write(folder / "notes.txt", "nothing to read")
-    database = databases.open_database(folder, tmp_path)
+    database = own_files.open_database(folder, tmp_path)
     assert {table.name for table in schema.read(database).tables} == {"items", "stock"}
     assert rows(database, "SELECT name FROM items ORDER BY id") == [("tea",), ("Müsli",)]
     assert rows(database, "SELECT count, typeof(count) FROM stock") == [(12, "integer"), (None, "null")]
@@ -66,21 +67,21 @@ def test_a_csv_file_that_cannot_be_read_is_named_with_the_reason(tmp_path, conte
     file = tmp_path / "bad.csv"
     file.write_bytes(content)
     with pytest.raises(BadDatabase, match=words) as caught:
-        databases.open_database(file, tmp_path)
+        own_files.open_database(file, tmp_path)
     assert "bad.csv" in str(caught.value)
 
 
 def test_csv_files_too_large_to_hold_are_refused_before_they_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(databases, "CSV_BYTES", 10)
+    monkeypatch.setattr(own_files, "CSV_BYTES", 10)
     file = write(tmp_path / "large.csv", "a,b\n1,2\n3,4\n")
     with pytest.raises(BadDatabase, match="import it into an SQLite file"):
-        databases.open_database(file, tmp_path)
+        own_files.open_database(file, tmp_path)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12), min_size=1, max_size=6))
 def test_whatever_columns_are_called_their_names_are_plain_and_differ(names):
-    made = databases.distinct([databases.plain(name, "column") for name in names])
+    made = own_files.distinct([own_files.plain(name, "column") for name in names])
     assert len({name.lower() for name in made}) == len(names)
     assert all(name.replace("_", "a").isalnum() and not name[0].isdigit() for name in made)
 
@@ -90,49 +91,51 @@ def test_whatever_columns_are_called_their_names_are_plain_and_differ(names):
 def test_whole_numbers_come_back_to_the_last_digit(tmp_path_factory, numbers):
     folder = tmp_path_factory.mktemp("csv")
     write(folder / "t.csv", "n,x\n" + "".join(f"{'' if number is None else number},y\n" for number in numbers))
-    assert rows(databases.open_database(folder / "t.csv", folder), "SELECT n FROM t") == [(number,) for number in numbers]
+    assert rows(own_files.open_database(folder / "t.csv", folder), "SELECT n FROM t") == [(number,) for number in numbers]
 
 
 def test_an_sqlite_file_is_taken_as_it_is(concert_db, tmp_path):
-    assert databases.open_database(concert_db, tmp_path) == concert_db
+    assert own_files.open_database(concert_db, tmp_path) == concert_db
 
 
 def test_what_is_no_database_is_named(tmp_path):
     bad = write(tmp_path / "bad.sqlite", "no database at all, but long enough" * 10)
     with pytest.raises(BadDatabase, match="file is not a database"):
-        databases.open_database(bad, tmp_path)
+        own_files.open_database(bad, tmp_path)
     empty = tmp_path / "empty.sqlite"
     sqlite3.connect(empty).close()
     empty.touch()
     with pytest.raises(BadDatabase, match="has no table"):
-        databases.open_database(empty, tmp_path)
+        own_files.open_database(empty, tmp_path)
     with pytest.raises(BadDatabase, match="folder without a CSV file"):
         (tmp_path / "nothing").mkdir()
-        databases.open_database(tmp_path / "nothing", tmp_path)
+        own_files.open_database(tmp_path / "nothing", tmp_path)
     with pytest.raises(BadDatabase, match=r"no file nowhere.*\n.*marina"):
-        databases.open_database("nowhere", tmp_path)
+        own_files.open_database("nowhere", tmp_path)
 
 
 @pytest.mark.parametrize("ending", ["-wal", "-journal"])
 def test_a_database_that_somebody_is_writing_to_is_refused(concert_db, tmp_path, ending):
     concert_db.with_name(concert_db.name + ending).write_bytes(b"changes")
     with pytest.raises(BadDatabase, match=f"lie beside it in concert.sqlite{ending}: close the program"):
-        databases.open_database(concert_db, tmp_path)
+        own_files.open_database(concert_db, tmp_path)
 
 
 def test_databases_that_come_with_the_course_go_by_name(tmp_path):
-    assert databases.open_database("marina", tmp_path).name == "marina.sqlite"
-    assert {"marina", "bakery"} <= set(databases.named())
+    assert own_files.open_database("marina", tmp_path).name == "marina.sqlite"
+    assert {"marina", "bakery"} <= set(own_files.named())
 
 
 def test_the_examples_questions_all_return_rows_and_are_in_no_training_data():
-    from helpers import execution, spider
+    from helpers import spider
+    from helpers.databases import layout
+    from helpers.databases.sandbox import Sandbox
 
-    database = databases.named()["marina"]
-    asked = [row for _, row in spider.read_rows(databases.EXAMPLE / "dev.csv")]
+    database = own_files.named()["marina"]
+    asked = [row for _, row in layout.read_rows(own_files.EXAMPLE / "dev.csv")]
     assert len(asked) == 40
-    with execution.Sandbox() as sandbox:
+    with Sandbox() as sandbox:
         assert all(sandbox.execute(database, row["query"]).rows for row in asked)
     assert "marina" not in {
-        row["db_id"] for name in ("train.csv", "dev.csv") for _, row in spider.read_rows(spider.SAMPLE / name)
+        row["db_id"] for name in ("train.csv", "dev.csv") for _, row in layout.read_rows(spider.SAMPLE / name)
     }

@@ -9,8 +9,11 @@ from contextlib import closing
 
 import pytest
 
-from helpers import ask, databases, demo, execution, schema
+from helpers import ask, demo
 from helpers.__main__ import main
+from helpers.apps import own_files
+from helpers.databases import schema
+from helpers.databases.sandbox import Result
 
 gradio = pytest.importorskip("gradio")
 
@@ -39,11 +42,11 @@ def scripted(smoke):
 
 @pytest.fixture(scope="module")
 def marina():
-    return databases.named()["marina"]
+    return own_files.named()["marina"]
 
 
 def result(rows, columns, outcome="ok", error=None):
-    return execution.Result(outcome=outcome, rows=tuple(rows), columns=columns, error=error)
+    return Result(outcome=outcome, rows=tuple(rows), columns=columns, error=error)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +94,7 @@ def test_what_goes_wrong_is_said_in_plain_words(outcome, error, words):
 
 def test_examples_to_click_belong_to_the_database_and_were_not_trained_on(marina):
     asked = {row["question"] for _, row in demo.spider.read_rows(demo.spider.SAMPLE / "train.csv")}
-    for database in databases.named().values():
+    for database in own_files.named().values():
         questions = {question for (question,) in demo.examples_of(database)}
         assert len(questions) == demo.EXAMPLES and not questions & asked
 

@@ -21,7 +21,10 @@ from conftest import make_database
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import evaluation, schema, spider
+from helpers import evaluation
+from helpers.databases import layout, schema
+from helpers.databases.sandbox import Limits
+from helpers.databases.schema import BadDatabase
 from helpers.evaluation import (
     NO_ROWS,
     TIED,
@@ -35,10 +38,8 @@ from helpers.evaluation import (
     same_result,
     write_verdicts,
 )
-from helpers.execution import Limits
 from helpers.hardness import LEVELS
 from helpers.predictions import read_gold
-from helpers.schema import BadDatabase
 
 ROOT = Path(__file__).resolve().parent.parent
 AGES = "SELECT age FROM singer"
@@ -455,7 +456,7 @@ def run_python(text, *arguments):
 
 def test_the_judge_does_not_import_what_only_training_needs():
     heavy = "{'torch', 'transformers', 'trl', 'peft', 'datasets', 'unsloth'}"
-    program = f"import sys; from helpers import evaluation, execution, spider; print({heavy} & set(sys.modules) or 'none')"
+    program = f"import sys; from helpers import evaluation, spider; from helpers.databases import sandbox; print({heavy} & set(sys.modules) or 'none')"
     assert run_python(program) == "none\n"
 
 
@@ -668,7 +669,7 @@ def judge_rows(spider_dir):
 
     def judge(rows, **options):
         databases = {row["db_id"]: spider_dir / "database" / row["db_id"] / f"{row['db_id']}.sqlite" for row in rows}
-        golds, tables = [(row["gold"], row["db_id"]) for row in rows], spider.read_tables(spider_dir / "tables.json")
+        golds, tables = [(row["gold"], row["db_id"]) for row in rows], layout.read_tables(spider_dir / "tables.json")
         return judge_all(golds, [row["pred"] for row in rows], databases, tables, progress="", **options)
 
     return judge

@@ -16,7 +16,7 @@ from conftest import make_database
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.execution import MIB, OUTCOMES, Limits, Sandbox
+from helpers.databases.sandbox import MIB, OUTCOMES, Limits, Sandbox
 
 ROOT = Path(__file__).resolve().parent.parent
 COUNT = "SELECT count(*) FROM singer"
@@ -408,7 +408,7 @@ def test_a_script_without_a_main_guard_runs_once(tmp_path, concert_db):
     script = """\
 import sys
 from pathlib import Path
-from helpers.execution import Sandbox
+from helpers.databases.sandbox import Sandbox
 print("started")
 sandbox = Sandbox()
 print(sandbox.execute(Path(sys.argv[1]), "SELECT count(*) FROM singer").rows)
@@ -430,7 +430,7 @@ def test_no_query_takes_more_memory_than_twice_the_limit(tmp_path, concert_db):
     script = f"""\
 import resource, sys
 from pathlib import Path
-from helpers.execution import MIB, Limits, Sandbox
+from helpers.databases.sandbox import MIB, Limits, Sandbox
 with Sandbox(Limits(seconds=0.7, memory=100 * MIB)) as sandbox:
     print([sandbox.execute(Path(sys.argv[1]), sql).ok for sql in {hogs!r}])
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from conftest import make_database
 
-from helpers.execution import MIB, OUTCOMES, Limits, Sandbox
+from helpers.databases.sandbox import MIB, OUTCOMES, Limits, Sandbox
 
 ROOT = Path(__file__).resolve().parent.parent
 GIB = 1024 * MIB
@@ -232,7 +232,7 @@ def fuzzed(sample, tmp_path):
         shutil.copyfile(path, databases[db_id])
 
     def grammars(seed):
-        from helpers import schema
+        from helpers.databases import schema
 
         return {
             db_id: Grammar(

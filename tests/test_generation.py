@@ -4,7 +4,7 @@ import pytest
 from conftest import varied
 
 from helpers import answers, generation, models, prompts, training, views
-from helpers.predictions import extract_sql
+from helpers.databases.sql_text import extract_sql
 from helpers.run import machine, memory
 from helpers.run.folder import Run
 

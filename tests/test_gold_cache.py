@@ -13,7 +13,7 @@ import pytest
 from conftest import make_database
 
 from helpers import gold_cache
-from helpers.execution import Result
+from helpers.databases.sandbox import Result
 from helpers.gold_cache import GoldCache
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -193,7 +193,7 @@ def test_two_processes_at_once_lose_at_most_results(cache_folder, concert_db):
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from helpers.execution import Result
+from helpers.databases.sandbox import Result
 from helpers.gold_cache import GoldCache
 for number in range(40):
     with GoldCache() as cache:

@@ -3,7 +3,8 @@
 import pytest
 from conftest import make_database
 
-from helpers import joins, schema
+from helpers import joins
+from helpers.databases import schema
 
 SCHOOL = """
 CREATE TABLE student (stu_id INTEGER PRIMARY KEY, name TEXT, advisor INT REFERENCES teacher(id), room INT);

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import linking, names
-from helpers.schema import Column, ForeignKey, Schema, Table
+from helpers.databases.schema import Column, ForeignKey, Schema, Table
 
 
 def table(name, *columns):

@@ -7,7 +7,8 @@ from conftest import make_database
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import links, schema, spider, views
+from helpers import links, spider, views
+from helpers.databases import schema
 from helpers.links import Content
 from helpers.run import presets
 

@@ -13,7 +13,8 @@ import pytest
 from conftest import make_database
 
 from helpers import __main__ as cli
-from helpers import evaluation, schema
+from helpers import evaluation
+from helpers.databases import schema
 from helpers.run import machine
 from helpers.run.folder import Run, find_runs
 
@@ -506,7 +507,7 @@ def test_help_reads_in_english_and_quickly(name):
 
 
 def test_the_judge_imports_nothing_that_needs_torch():
-    code = "import sys, helpers.evaluation, helpers.execution; print([m for m in ('torch', 'transformers', 'trl') if m in sys.modules])"
+    code = "import sys, helpers.evaluation, helpers.databases.sandbox; print([m for m in ('torch', 'transformers', 'trl') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=machine.ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import mistakes, names
-from helpers.schema import ForeignKey, Schema
+from helpers.databases.schema import ForeignKey, Schema
 
 PETS = names.name(
     Schema(

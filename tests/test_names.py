@@ -5,8 +5,9 @@ from conftest import make_database
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import names, schema
-from helpers.schema import Column, Schema, Table
+from helpers import names
+from helpers.databases import schema
+from helpers.databases.schema import Column, Schema, Table
 
 
 def schema_of(*tables, db_id="made"):
@@ -15,7 +16,9 @@ def schema_of(*tables, db_id="made"):
     return Schema(
         db_id=db_id,
         tables=tuple(
-            Table(name=name, label=label, columns=tuple(Column(name=one, type="", label=its) for one, its in columns))
+            Table(
+                name=name, display_name=label, columns=tuple(Column(name=one, type="", display_name=its) for one, its in columns)
+            )
             for name, label, columns in pairs
         ),
         foreign_keys=(),
@@ -118,9 +121,9 @@ def test_whatever_they_are_called_all_tables_and_columns_have_names_of_their_own
 
 @pytest.mark.spider
 def test_every_schema_of_spider_has_names_that_lead_back(spider_dir):
-    from helpers import spider
+    from helpers.databases import layout
 
-    for entry in spider.read_tables(spider_dir / "tables.json").values():
+    for entry in layout.read_tables(spider_dir / "tables.json").values():
         made = schema.from_spider(entry) if isinstance(entry, dict) else entry
         for original in (False, True):
             shown = names.name(made, original=original)

@@ -8,7 +8,8 @@ from contextlib import closing
 import pytest
 from conftest import make_database
 
-from helpers import evaluation, neighbours, schema, spider
+from helpers import evaluation, neighbours
+from helpers.databases import layout, schema
 
 SCHOOL = """
     CREATE TABLE teacher (id INTEGER PRIMARY KEY, email TEXT UNIQUE, name TEXT, age INT);
@@ -373,12 +374,12 @@ def test_cached_copies_are_made_once_and_anew_for_other_content(tmp_path, concer
 def test_on_dev_exactly_these_predictions_were_right_by_accident(spider_dir, parity_dir, tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
     judged = json.loads((parity_dir / "official_verdicts_dev.json").read_text(encoding="utf-8"))
-    databases = {db_id: spider.find_database(spider_dir, db_id) for db_id in {row["db_id"] for row in judged}}
+    databases = {db_id: layout.find_database(spider_dir, db_id) for db_id in {row["db_id"] for row in judged}}
     verdicts = evaluation.judge_all(
         [(row["gold"], row["db_id"]) for row in judged],
         [row["pred"] for row in judged],
         neighbours.cached(databases, progress=""),
-        spider.read_tables(spider_dir / "tables.json"),
+        layout.read_tables(spider_dir / "tables.json"),
         progress="",
     )
     caught = [place for place, one in enumerate(verdicts) if one.outcome == evaluation.WRONG_ON_A_COPY]

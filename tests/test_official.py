@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import official, schema, spider
+from helpers import official
+from helpers.databases import layout, schema
 from helpers.hardness import hardness
 
 SINGER = ("id", "name", "age", "country")
@@ -427,9 +428,9 @@ def test_mixed_numbers_agree_only_in_the_same_form():
 @pytest.mark.parametrize(("name", "rows"), [("dev", 1034), ("mutated", 3000)])
 def test_every_judged_prediction_is_read_and_matched_as_the_official_code_does(spider_dir, parity_dir, name, rows):
     judged = json.loads((parity_dir / f"official_verdicts_{name}.json").read_text(encoding="utf-8"))
-    tables = spider.read_tables(spider_dir / "tables.json")
+    tables = layout.read_tables(spider_dir / "tables.json")
     names = {
-        db_id: official.names(schema.read(spider.find_database(spider_dir, db_id)), tables[db_id])
+        db_id: official.names(schema.read(layout.find_database(spider_dir, db_id)), tables[db_id])
         for db_id in {row["db_id"] for row in judged}
     }
     assert len(judged) == rows

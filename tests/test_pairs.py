@@ -8,14 +8,16 @@ from conftest import make_database
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import databases, pairs, schema, spider
+from helpers import pairs, spider
 from helpers.__main__ import main
+from helpers.apps import own_files
+from helpers.databases import schema
 from helpers.pairs import Column, Table
 
 
 @pytest.fixture(scope="module")
 def marina():
-    return databases.named()["marina"]
+    return own_files.named()["marina"]
 
 
 @pytest.fixture(scope="module")

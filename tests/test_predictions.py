@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import spider
-from helpers.predictions import FIELDS, Gold, clean, extract_sql, read_gold, read_lines, read_predictions
+from helpers.databases import layout
+from helpers.databases.sql_text import extract_sql
+from helpers.predictions import FIELDS, Gold, clean, read_gold, read_lines, read_predictions
 
 AGES = "SELECT age FROM singer"
 
@@ -238,7 +239,7 @@ def test_blank_lines_at_the_end_of_official_text_are_no_questions(tmp_path, end)
     ],
 )
 def test_bad_gold_is_refused_with_its_place(tmp_path, name, text, message):
-    with pytest.raises(spider.BadData, match=message):
+    with pytest.raises(layout.BadData, match=message):
         read_gold(written(tmp_path / name, text))
 
 
@@ -262,7 +263,7 @@ def test_a_line_ends_at_a_line_end_and_nowhere_else(tmp_path, text, lines):
 def test_text_that_cannot_be_read_is_bad_data(tmp_path):
     (tmp_path / "latin.txt").write_bytes(b"SELECT '\xe9'\n")
     for name in ("latin.txt", "missing.txt"):
-        with pytest.raises(spider.BadData, match=f"{name} cannot be read"):
+        with pytest.raises(layout.BadData, match=f"{name} cannot be read"):
             read_lines(tmp_path / name)
 
 
@@ -334,19 +335,19 @@ def test_an_answer_of_several_lines_in_json_is_cleaned_as_it_was_written(read, a
     ],
 )
 def test_bad_predictions_are_refused_with_their_place(read, name, content, message):
-    with pytest.raises(spider.BadData, match=message):
+    with pytest.raises(layout.BadData, match=message):
         read(name, content)
 
 
 @pytest.mark.parametrize("content", [{"0": AGES, "1": AGES}, '"SELECT 1"'], ids=["an object", "a string"])
 def test_json_that_is_no_list_is_refused(read, content):
     """An object's keys, or a string's letters, would be judged as predictions."""
-    with pytest.raises(spider.BadData, match="list"):
+    with pytest.raises(layout.BadData, match="list"):
         read("pred.json", content)
 
 
 def test_a_field_that_is_missing_is_named_with_its_entry(read):
-    with pytest.raises(spider.BadData, match="entry 1: no field answer, only sql"):
+    with pytest.raises(layout.BadData, match="entry 1: no field answer, only sql"):
         read("pred.json", [{"answer": AGES}, {"sql": AGES}], field="answer")
 
 

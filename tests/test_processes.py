@@ -134,7 +134,9 @@ def test_memory_that_runs_out_in_a_process_is_known_where_it_was_started(data, t
 def test_a_step_is_shared_out_and_never_changed():
     settings = presets.preset("smoke").with_overrides({"train_batch_size": 24, "num_processes": 3}, "this test")
     assert probe.micro_batches(settings) == [4], "as given"
-    assert probe.micro_batches(settings.with_overrides({"per_device_train_batch_size": 3}, "this test")) == [2], "the next that divides 8"
+    assert probe.micro_batches(settings.with_overrides({"per_device_train_batch_size": 3}, "this test")) == [2], (
+        "the next that divides 8"
+    )
     shape = trainer.cut(settings.batch_share(3), 4, "off", 3)
     assert (shape.gradient_accumulation_steps, shape.effective_batch) == (2, 24)
     assert shape.smaller().effective_batch == 24

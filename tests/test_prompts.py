@@ -11,11 +11,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from helpers import models, prompts, schema, spider
+from helpers import models, prompts, spider
+from helpers.databases import schema
+from helpers.databases.schema import one_line
 from helpers.model_files import ModelFiles, ModelNotFound
 from helpers.prompts import TemplateError, draw, prompt_ids, training_row
 from helpers.run.folder import Run
-from helpers.schema import folded
 from helpers.views import user_message
 
 pytest.importorskip("transformers")
@@ -214,7 +215,7 @@ def test_a_question_alone_leaves_the_tables_to_be_guessed(tables):
     ],
 )
 def test_a_completion_folds_white_space_outside_of_quotes(query, written):
-    assert folded(query) == written
+    assert one_line(query) == written
 
 
 # Queries that answer with what stands in their quotes, laid out as people lay them out.
@@ -244,13 +245,13 @@ def test_a_completion_answers_as_its_query_does(query):
             cursor = connection.execute(sql)
             return [column[0] for column in cursor.description], cursor.fetchall()
 
-        assert answer(folded(query)) == answer(query.rstrip("; \n"))
+        assert answer(one_line(query)) == answer(query.rstrip("; \n"))
 
 
 @settings(max_examples=100, deadline=None)
 @given(queries())
 def test_a_completion_of_a_completion_is_itself(query):
-    assert folded(folded(query)) == folded(query)
+    assert one_line(one_line(query)) == one_line(query)
 
 
 # Drawing
@@ -329,4 +330,4 @@ def test_every_gold_query_of_spiders_dev_survives_as_a_completion(spider_dir):
 
     for one in spider.load_folder(spider_dir).dev:
         before = sqlglot.parse_one(one.query.rstrip("; "), dialect="sqlite")
-        assert sqlglot.parse_one(folded(one.query), dialect="sqlite") == before, one.query
+        assert sqlglot.parse_one(one_line(one.query), dialect="sqlite") == before, one.query

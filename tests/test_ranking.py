@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import linking, names, spider, target, views
+from helpers.databases.schema import Schema
 from helpers.run.presets import preset
-from helpers.schema import Schema
 from helpers.values import find
 
 SHOP = names.name(

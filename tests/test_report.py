@@ -3,10 +3,11 @@
 import matplotlib
 import pytest
 
-from helpers import execution, report
+from helpers import report
+from helpers.databases.layout import Example
+from helpers.databases.sandbox import Result
 from helpers.evaluation import NO_ROWS, TIED, WRONG_ON_A_COPY, Verdict
 from helpers.prompts import Row
-from helpers.spider import Example
 
 matplotlib.use("Agg")
 
@@ -134,8 +135,8 @@ def test_the_mask_colours_the_completion_alone():
 
 def test_side_by_side_escapes_what_models_write():
     example = Example(question="<script>", query="SELECT 1", db_id="d", hardness="easy")
-    ran = execution.Result(outcome="ok", columns=("a",), rows=((1,),) * 7)
-    failed = execution.Result(outcome="syntax error", error="near <x>")
+    ran = Result(outcome="ok", columns=("a",), rows=((1,),) * 7)
+    failed = Result(outcome="syntax error", error="near <x>")
     markup = report.side_by_side(example, ("SELECT 1", ran), ("<img src=x>", failed), ("", failed))
     assert "<script>" not in markup and "<img" not in markup
     assert "7 rows in all" in markup and "(no SQL)" in markup

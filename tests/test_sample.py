@@ -10,7 +10,9 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from helpers import execution, schema, spider
+from helpers import spider
+from helpers.databases import schema
+from helpers.databases.sandbox import Sandbox
 from helpers.hardness import LEVELS
 
 DB_IDS = sorted(path.stem for path in (spider.SAMPLE / "database").glob("*.sql"))
@@ -27,7 +29,7 @@ def sample(tmp_path_factory):
 @pytest.fixture(scope="module")
 def results(sample):
     """What the gold of each example gives in the sandbox."""
-    with execution.Sandbox() as sandbox:
+    with Sandbox() as sandbox:
         return [(e, sandbox.execute(sample.databases[e.db_id], e.query)) for e in (*sample.train, *sample.dev)]
 
 

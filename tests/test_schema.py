@@ -8,8 +8,8 @@ from contextlib import closing
 import pytest
 from conftest import make_database
 
-from helpers import schema
-from helpers.schema import BadDatabase, Column, ForeignKey
+from helpers.databases import schema
+from helpers.databases.schema import BadDatabase, Column, ForeignKey
 
 CONCERTS = """
 CREATE TABLE singer (singer_id INTEGER PRIMARY KEY, name TEXT NOT NULL, born DATE);
@@ -186,7 +186,7 @@ def test_a_schema_in_spiders_form_is_read_back(read):
     again = schema.from_spider(found.as_spider())
     assert (again.db_id, names(again), again.foreign_keys) == (found.db_id, names(found), found.foreign_keys)
     assert again.as_spider() | {"column_types": None} == found.as_spider() | {"column_types": None}
-    assert again.tables[0].columns[0] == Column(name="singer_id", type="number", primary_key=True, label="singer id")
+    assert again.tables[0].columns[0] == Column(name="singer_id", type="number", primary_key=True, display_name="singer id")
 
 
 def test_a_schema_in_spiders_form_may_have_keys_of_several_columns_and_keys_that_the_file_lacks(read):
@@ -222,7 +222,7 @@ def test_what_is_no_schema_in_spiders_form_is_an_error(read, change):
     ],
 )
 def test_types_are_numbers_times_or_text(declared, expected):
-    assert schema.spider_type(declared) == expected
+    assert schema.type_group(declared) == expected
 
 
 # Files that cannot be used

@@ -15,9 +15,10 @@ from conftest import make_database
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import schema, spider
+from helpers import spider
+from helpers.databases import layout, schema
+from helpers.databases.layout import BadData
 from helpers.download import DownloadError, Source
-from helpers.spider import BadData
 
 SINGERS = "CREATE TABLE singer (name TEXT, age INT); INSERT INTO singer VALUES ('Ada', 30), ('Bo', 41);"
 PETS = "CREATE TABLE pet (name TEXT); INSERT INTO pet VALUES ('Rex');"
@@ -137,7 +138,7 @@ def test_any_question_is_read_as_it_was_written(tmp_path_factory, question, suff
     file = tmp_path_factory.mktemp("rows") / f"train{suffix}"
     write(file, [NAMES | {"question": question}, COUNT])
 
-    rows = [row for _, row in spider.read_rows(file)]
+    rows = [row for _, row in layout.read_rows(file)]
 
     wanted = question.replace("\r\n", "\n").replace("\r", "\n") if suffix == ".csv" else question
     assert rows == [NAMES | {"question": wanted}, COUNT]
@@ -466,7 +467,7 @@ def test_all_databases_of_a_folder_are_found_wherever_it_keeps_them(tmp_path):
     folder = make_spider(tmp_path / "mine")
     both = {db_id: folder / "database" / db_id / f"{db_id}.sqlite" for db_id in ("concert", "pets")}
     (folder / "database" / "empty").mkdir()
-    assert spider.find_databases(folder) == spider.find_databases(folder / "database") == both
+    assert layout.find_databases(folder) == layout.find_databases(folder / "database") == both
 
 
 def test_databases_that_lie_side_by_side_are_found_as_well(folder):
@@ -474,13 +475,13 @@ def test_databases_that_lie_side_by_side_are_found_as_well(folder):
     make_database(folder / "zoo" / "zoo.sqlite", PETS)
     make_database(folder / "zoo" / "zoo_copy.sqlite", PETS)
     expected = {"concert": folder / "concert.sqlite", "pets": folder / "pets.db", "zoo": folder / "zoo" / "zoo.sqlite"}
-    assert spider.find_databases(folder) == expected
+    assert layout.find_databases(folder) == expected
 
 
 def test_a_folder_brings_the_schemas_of_its_tables_json(tmp_path):
     folder = make_spider(tmp_path / "mine")
     assert spider.load_folder(folder).tables == {}
-    entries = [schema.read(path).as_spider() for path in spider.find_databases(folder).values()]
+    entries = [schema.read(path).as_spider() for path in layout.find_databases(folder).values()]
     write(folder / "tables.json", entries)
     tables = spider.load_folder(folder).tables
     assert set(tables) == {"concert", "pets"}
@@ -495,14 +496,14 @@ def test_a_folder_brings_the_schemas_of_its_tables_json(tmp_path):
 def test_a_file_that_is_no_tables_json_is_refused_by_name(tmp_path, content):
     (tmp_path / "tables.json").write_text(content, encoding="utf-8")
     with pytest.raises(BadData, match=r"tables\.json cannot be read as Spider's tables\.json"):
-        spider.read_tables(tmp_path / "tables.json")
+        layout.read_tables(tmp_path / "tables.json")
 
 
 def test_a_tables_json_whose_keys_lead_nowhere_is_refused(tmp_path):
     entry = schema.read(make_database(tmp_path / "concert.sqlite", SINGERS)).as_spider()
     write(tmp_path / "tables.json", [entry | {"foreign_keys": [[1, 99]]}])
     with pytest.raises(BadData, match="cannot be read as Spider's"):
-        spider.read_tables(tmp_path / "tables.json")
+        layout.read_tables(tmp_path / "tables.json")
 
 
 def test_questions_differ_only_where_their_copy_of_the_data_is_known_to(tmp_path, monkeypatch):
@@ -557,4 +558,4 @@ def test_the_questions_whose_data_differs_are_known(real):
 @pytest.mark.spider
 def test_real_spider_brings_its_schemas(real, spider_dir):
     assert set(real.databases) <= set(real.tables)
-    assert real.tables == spider.read_tables(spider_dir / "tables.json")
+    assert real.tables == layout.read_tables(spider_dir / "tables.json")

@@ -9,8 +9,9 @@ from conftest import make_database
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from helpers import names, schema, spider, target
-from helpers.execution import Limits, Sandbox
+from helpers import names, target
+from helpers.databases import layout, schema
+from helpers.databases.sandbox import Limits, Sandbox
 from helpers.target import Outside, Unreadable
 
 SCHOOL = """
@@ -427,9 +428,9 @@ def changed(spider_dir, file, *, original=False):
     found = []
     with Sandbox(Limits(seconds=60)) as sandbox:
         for db_id, sql in sorted({(one["db_id"], one["query"]) for one in examples}):
-            path = spider.find_database(spider_dir, db_id)
+            path = layout.find_database(spider_dir, db_id)
             if db_id not in shown:
-                shown[db_id] = names.name(schema.labelled(schema.read(path), tables[db_id]), original=original)
+                shown[db_id] = names.name(schema.with_display_names(schema.read(path), tables[db_id]), original=original)
             try:
                 back = target.to_sql(target.to_target(sql, shown[db_id]), shown[db_id])
             except Outside:

@@ -5,7 +5,7 @@ import functools
 import pytest
 from conftest import make_database
 
-from helpers.execution import Result, Sandbox
+from helpers.databases.sandbox import Result, Sandbox
 from helpers.ties import is_tied
 
 

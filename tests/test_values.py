@@ -8,7 +8,8 @@ from conftest import make_database
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import names, schema, values
+from helpers import names, values
+from helpers.databases import schema
 
 SHOP = """
     CREATE TABLE dog (dog_id INT PRIMARY KEY, name TEXT, breed TEXT, size TEXT, story TEXT);
@@ -170,7 +171,7 @@ def test_no_damage_to_a_file_raises_anything_but_bad_database(shop, damage):
         content[place : place + len(junk)] = junk
     damaged = shop.with_name("damaged.sqlite")
     damaged.write_bytes(content)
-    schema.read_file.cache_clear()
+    schema._read.cache_clear()
     try:
         index = values.index(damaged)
         values.find("Is 'Rex' in Ulm?", index, names.name(schema.read(damaged)))
@@ -192,5 +193,5 @@ def test_what_is_found_really_stands_there(shop, question):
         for (table, column), texts in cells.items():
             assert 0 < len(texts) <= values.PER_COLUMN and len(set(texts)) == len(texts)
             for text in texts:
-                query = f"SELECT count(*) FROM {schema.quoted(table)} WHERE {schema.quoted(column)} = ?"
+                query = f"SELECT count(*) FROM {schema.quote_name(table)} WHERE {schema.quote_name(column)} = ?"
                 assert connection.execute(query, (text,)).fetchone()[0], (table, column, text)

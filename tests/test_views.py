@@ -6,7 +6,8 @@ import random
 import pytest
 from conftest import make_database
 
-from helpers import answers, generation, models, prompts, schema, spider, target, views
+from helpers import answers, generation, models, prompts, spider, target, views
+from helpers.databases import layout, schema
 from helpers.run.config import PROMPT_PARTS
 from helpers.run.presets import preset
 
@@ -84,7 +85,7 @@ def test_cells_are_read_only_for_messages_that_show_them(pets):
 
 def test_names_for_people_stand_unless_they_are_switched_off(pets):
     tables = schema.read(pets)
-    people = dataclasses.replace(tables.tables[0], label="young people")
+    people = dataclasses.replace(tables.tables[0], display_name="young people")
     described = dataclasses.replace(tables, tables=(people, *tables.tables[1:]))
     assert "young_people.student_id" in linked(pets, described).message(QUESTION)
     assert linked(pets, described, readable_names=False).message(QUESTION) == MESSAGE
@@ -232,7 +233,7 @@ def test_held_out_databases_are_judged_and_not_trained_on(sample):
     assert part.name != sample.name
     assert spider.hold_out(sample, 2) == part
     for count in (len(there), len(there) + 1):
-        with pytest.raises(spider.BadData, match="some must be left"):
+        with pytest.raises(layout.BadData, match="some must be left"):
             spider.hold_out(sample, count)
 
 

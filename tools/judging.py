@@ -22,7 +22,9 @@ from pathlib import Path
 
 import sqlglot
 
-from helpers import evaluation, exact_match, execution, official, schema, spider
+from helpers import evaluation, exact_match, official
+from helpers.databases import layout, schema
+from helpers.databases.sandbox import Sandbox
 from helpers.run import machine
 from helpers.run.files import write_text
 
@@ -36,8 +38,8 @@ class Pairs:
 
     def __init__(self, name: str, data: Path, parity: Path) -> None:
         self.rows = json.loads((parity / FILES[name]).read_text(encoding="utf-8"))
-        self.databases = {row["db_id"]: spider.find_database(data, row["db_id"]) for row in self.rows}
-        self.tables = spider.read_tables(data / "tables.json")
+        self.databases = {row["db_id"]: layout.find_database(data, row["db_id"]) for row in self.rows}
+        self.tables = layout.read_tables(data / "tables.json")
         self.golds = [(row["gold"], row["db_id"]) for row in self.rows]
         self.predictions = [row["pred"] for row in self.rows]
         self.faulty = self.judge(official_quirks=True)
@@ -63,7 +65,7 @@ class Pairs:
 
 def execution_faults(pairs: Pairs) -> Iterator[tuple[str, int]]:
     """The fault behind each changed EX, and its place: the first step without which the official verdict falls."""
-    with execution.Sandbox() as sandbox:
+    with Sandbox() as sandbox:
         for place in pairs.changed("exec"):
             (gold, db_id), prediction = pairs.golds[place], pairs.predictions[place]
             for name, step in STEPS.items():
@@ -74,7 +76,7 @@ def execution_faults(pairs: Pairs) -> Iterator[tuple[str, int]]:
                 yield "the order of rows counts for an ORDER BY within a subquery, or 10 differs from 10.0", place
 
 
-def run_without(sandbox: execution.Sandbox, database: Path, gold: str, prediction: str, step: Callable[[str], str]) -> int:
+def run_without(sandbox: Sandbox, database: Path, gold: str, prediction: str, step: Callable[[str], str]) -> int:
     """EX by the official steps but one."""
     if step is not official.as_read:
         prediction = official.as_read(prediction)

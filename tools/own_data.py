@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from helpers import ask, databases, evaluation, export, scores, spider, views
+from helpers import ask, evaluation, export, scores, views
+from helpers.apps import own_files
+from helpers.databases import layout
 from helpers.run import machine
 from helpers.run.folder import Run
 from helpers.run.machine import ROOT
@@ -18,8 +20,8 @@ from helpers.run.progress import tqdm
 
 def measure(assistant: ask.Assistant, record: dict[str, Any]) -> dict[str, Any]:
     """One model on all questions: EX by either way of answering, with intervals, and what `ask` showed."""
-    database = databases.named()["marina"]
-    rows = [row for _, row in spider.read_rows(databases.EXAMPLE / "dev.csv")]
+    database = own_files.named()["marina"]
+    rows = [row for _, row in layout.read_rows(own_files.EXAMPLE / "dev.csv")]
     view = views.view(database, assistant.settings)
     greedy = export.answers(assistant, [export.Asked(view.message(row["question"]), view) for row in rows])
     asked = [assistant.ask(database, row["question"]) for row in tqdm(rows, desc="asking", unit="question")]
@@ -41,8 +43,8 @@ def measure(assistant: ask.Assistant, record: dict[str, Any]) -> dict[str, Any]:
 
 def judged(sql: list[str]) -> list[evaluation.Verdict]:
     """Verdicts on one prediction a question."""
-    database = databases.named()["marina"]
-    golds = [(row["query"], "marina") for _, row in spider.read_rows(databases.EXAMPLE / "dev.csv")]
+    database = own_files.named()["marina"]
+    golds = [(row["query"], "marina") for _, row in layout.read_rows(own_files.EXAMPLE / "dev.csv")]
     return evaluation.judge_all(golds, sql, {"marina": database}, progress="")
 
 

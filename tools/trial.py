@@ -12,8 +12,9 @@ import subprocess
 import sys
 from typing import Any
 
-from helpers import adapter, answers, evaluation, execution, model_files, models, prompts, scores, setup, spider, training
+from helpers import adapter, answers, evaluation, model_files, models, prompts, scores, setup, spider, training
 from helpers.__main__ import literal
+from helpers.databases.sandbox import Limits
 from helpers.run import machine
 from helpers.run.folder import Run
 
@@ -45,7 +46,7 @@ def judged(run: Run) -> dict[str, Any]:
     sql, seconds = answers.predict(model, tokenizer, messages, settings, run, questions=questions, views=views, base=False)
     run.write_text("evaluation/predictions.txt", "".join(f"{one}\n" for one in sql))
     golds = [(example.query, example.db_id) for example in examples]
-    limits = execution.Limits(seconds=settings.query_timeout)
+    limits = Limits(seconds=settings.query_timeout)
     verdicts = evaluation.judge_all(golds, sql, dataset.databases, dataset.tables, limits=limits)
     return {
         "questions": len(examples),

@@ -11,12 +11,13 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from helpers import schema, spider
+from helpers import spider
+from helpers.databases import layout, schema
+from helpers.databases.schema import BadDatabase
 from helpers.run import machine
 from helpers.run.files import replaced_folder
-from helpers.schema import BadDatabase
 
-EXAMPLE = Path(__file__).parent / "example"  # a database that belongs to no data set, with questions written by hand
+EXAMPLE = Path(__file__).parents[1] / "example"  # a database that belongs to no data set, with questions written by hand
 CSV = (".csv", ".tsv")
 CSV_BYTES = 200 * 1024**2  # of all CSV files together; they are held in memory once
 CSV_COLUMNS = 500
@@ -64,7 +65,7 @@ def named() -> dict[str, Path]:
             contextlib.closing(sqlite3.connect(target / "marina.sqlite")) as connection,
         ):
             connection.executescript(script)
-    return {"marina": folder / "marina.sqlite"} | spider.find_databases(spider.sample_folder())
+    return {"marina": folder / "marina.sqlite"} | layout.find_databases(spider.sample_folder())
 
 
 def from_csv(files: Sequence[Path], database: Path) -> Path:

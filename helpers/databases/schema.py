@@ -1,4 +1,4 @@
-"""A database's tables, columns and keys, read from the SQLite file itself: hostile input, like everything users bring."""
+"""Read a database's tables, columns and keys from the SQLite file itself: hostile input, like everything users bring."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import dataclasses
 import functools
 import re
 import sqlite3
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 # White space and comments, or (group 1) what is quoted in one of SQLite's four ways.
 GAP = re.compile(r"""('[^']*'|"[^"]*"|`[^`]*`|\[[^]]*\])|(?:\s|--[^\n]*|/\*.*?(?:\*/|$))+""", re.DOTALL)
-OF_USERS = "name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"  # tables that are not SQLite's own
+USER_TABLES = "name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"  # a condition on sqlite_master: not SQLite's own tables
 
 
 class BadDatabase(ValueError):
@@ -21,16 +22,12 @@ class BadDatabase(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column: its name and type as declared ('' where none is).
-
-    Attributes:
-        label: its name for people, where one is known ('stu_id' -> 'student id').
-    """
+    """A column: its name and type as declared ('' where none is), and its display name ('' where none is known)."""
 
     name: str
     type: str
     primary_key: bool = False
-    label: str = ""
+    display_name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,33 +42,29 @@ class ForeignKey:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table and its columns in declared order.
-
-    Attributes:
-        label: its name for people, where one is known.
-    """
+    """A table, its columns in declared order, and its display name ('' where none is known)."""
 
     name: str
     columns: tuple[Column, ...]
-    label: str = ""
+    display_name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schema:
-    """The tables of one database, in the order they were created, and the keys that link them."""
+    """The tables of one database in the order they were created, and the foreign keys between them."""
 
     db_id: str
     tables: tuple[Table, ...]
     foreign_keys: tuple[ForeignKey, ...]
 
     def lines(self) -> list[str]:
-        """The schema as the model reads it: a line a table, then the links whose column names differ.
+        """Return the schema as the model reads it: one line a table, then the keys whose column names differ.
 
             singer: singer_id, name, country
             concert: concert_id, title, held_by
             keys: concert.held_by = singer.singer_id
 
-        A link between columns of one name goes without saying, and so costs no tokens.
+        A key between columns of one name is obvious, and would cost tokens.
         """
         lines = [f"{table.name}: {', '.join(column.name for column in table.columns)}" for table in self.tables]
         keys = [
@@ -82,45 +75,43 @@ class Schema:
         return [*lines, f"keys: {', '.join(keys)}"] if keys else lines
 
     def columns(self) -> dict[str, tuple[str, ...]]:
-        """The names of each table's columns, all in lower case."""
+        """Return the column names of each table, all in lower case."""
         return {table.name.lower(): tuple(column.name.lower() for column in table.columns) for table in self.tables}
 
     def as_spider(self) -> dict:
-        """The schema as an entry of Spider's tables.json. Column 0 is `*`; where a name for people is not known, the name with
-        spaces stands for it.
-        """
+        """Return the schema as an entry of Spider's tables.json. Column 0 is `*`; a missing display name is derived."""
         original = [
             [-1, "*"],
             *([number, column.name] for number, table in enumerate(self.tables) for column in table.columns),
         ]
-        place = {
+        index = {
             (self.tables[number].name.lower(), name.lower()): at for at, (number, name) in enumerate(original) if number >= 0
         }
         columns = [column for table in self.tables for column in table.columns]
         return {
             "db_id": self.db_id,
             "table_names_original": [table.name for table in self.tables],
-            "table_names": [table.label or table.name.replace("_", " ").lower() for table in self.tables],
+            "table_names": [table.display_name or table.name.replace("_", " ").lower() for table in self.tables],
             "column_names_original": original,
             "column_names": [
                 [-1, "*"],
                 *(
-                    [number, column.label or column.name.replace("_", " ").lower()]
+                    [number, column.display_name or column.name.replace("_", " ").lower()]
                     for number, table in enumerate(self.tables)
                     for column in table.columns
                 ),
             ],
-            "column_types": ["text", *(spider_type(column.type) for column in columns)],
+            "column_types": ["text", *(type_group(column.type) for column in columns)],
             "primary_keys": [at for at, column in enumerate(columns, start=1) if column.primary_key],
             "foreign_keys": [
-                [place[key.table.lower(), key.column.lower()], place[key.to_table.lower(), key.to_column.lower()]]
+                [index[key.table.lower(), key.column.lower()], index[key.to_table.lower(), key.to_column.lower()]]
                 for key in self.foreign_keys
             ],
         }
 
 
 def from_spider(entry: dict) -> Schema:
-    """The schema of an entry of Spider's tables.json, which may know keys that the SQLite file does not declare.
+    """Return the schema of an entry of Spider's tables.json, which may know keys that the SQLite file does not declare.
 
     Raises:
         KeyError, IndexError, TypeError, ValueError: it is no such entry.
@@ -130,8 +121,8 @@ def from_spider(entry: dict) -> Schema:
         raise ValueError(f"a foreign key of {entry['db_id']} leads to no column of a table")
     primary = {at for key in entry["primary_keys"] for at in (key if isinstance(key, list) else [key])}
     columns = [
-        Column(name=name, type=kind, primary_key=at in primary, label=label)
-        for at, ((_, name), (_, label), kind) in enumerate(
+        Column(name=name, type=kind, primary_key=at in primary, display_name=display_name)
+        for at, ((_, name), (_, display_name), kind) in enumerate(
             zip(original, entry["column_names"], entry["column_types"], strict=True)
         )
     ]
@@ -140,8 +131,8 @@ def from_spider(entry: dict) -> Schema:
         tables=tuple(
             Table(
                 name=table,
-                columns=tuple(columns[at] for at, (place, _) in enumerate(original) if place == number),
-                label=entry["table_names"][number],
+                columns=tuple(columns[at] for at, (owner, _) in enumerate(original) if owner == number),
+                display_name=entry["table_names"][number],
             )
             for number, table in enumerate(names)
         ),
@@ -154,31 +145,36 @@ def from_spider(entry: dict) -> Schema:
     )
 
 
-def labelled(tables: Schema, described: Schema | None) -> Schema:
-    """A database's schema with the names for people that another description of it knows (`from_spider`)."""
+def with_display_names(schema: Schema, described: Schema | None) -> Schema:
+    """Return a database's schema with the display names that another description of it has (`from_spider`)."""
     if described is None:
-        return tables
-    table_labels = {table.name.lower(): table.label for table in described.tables}
-    labels = {(table.name.lower(), column.name.lower()): column.label for table in described.tables for column in table.columns}
+        return schema
+    of_tables = {table.name.lower(): table.display_name for table in described.tables}
+    of_columns = {
+        (table.name.lower(), column.name.lower()): column.display_name for table in described.tables for column in table.columns
+    }
     return dataclasses.replace(
-        tables,
+        schema,
         tables=tuple(
             dataclasses.replace(
                 table,
-                label=table_labels.get(table.name.lower(), ""),
+                display_name=of_tables.get(table.name.lower(), ""),
                 columns=tuple(
-                    dataclasses.replace(column, label=labels.get((table.name.lower(), column.name.lower()), ""))
+                    dataclasses.replace(column, display_name=of_columns.get((table.name.lower(), column.name.lower()), ""))
                     for column in table.columns
                 ),
             )
-            for table in tables.tables
+            for table in schema.tables
         ),
     )
 
 
+# ---- names and texts in SQL
+
+
 @functools.lru_cache(maxsize=4096)
 def needs_no_quotes(name: str) -> bool:
-    """Whether SQLite takes a name as it is: a word, and none of SQL's own, which SQLite itself is asked."""
+    """Whether SQLite takes a name unquoted: an identifier that is no keyword. SQLite itself is asked."""
     if not name.isidentifier():
         return False
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(":memory:")) as connection:
@@ -188,31 +184,34 @@ def needs_no_quotes(name: str) -> bool:
     return False
 
 
-def literal(text: str) -> str:
-    """A text as SQL writes it."""
+def sql_literal(text: str) -> str:
+    """Return a text as an SQL literal, in single quotes."""
     return "'" + text.replace("'", "''") + "'"
 
 
-def quoted(name: str) -> str:
-    """A name in SQL."""
+def quote_name(name: str) -> str:
+    """Return a name in double quotes."""
     return '"' + name.replace('"', '""') + '"'
 
 
-def folded(query: str) -> str:
-    """SQL on one line: white space and comments folded outside of quotes, no semicolon at the end."""
+def one_line(query: str) -> str:
+    """Return SQL on one line: white space and comments folded outside of quotes, no semicolon at the end."""
     return GAP.sub(lambda found: found[1] or " ", query).strip().rstrip("; ")
 
 
-def spider_type(declared: str) -> str:
-    """'number', 'time' or 'text' for a declared SQLite type."""
+def type_group(declared: str) -> str:
+    """Return 'number', 'time' or 'text' for a declared SQLite type, as tables.json groups them."""
     declared = declared.lower()
     if any(word in declared for word in ("int", "real", "num", "dec", "float", "double")):
         return "number"
     return "time" if "date" in declared or "time" in declared else "text"
 
 
+# ---- reading a file
+
+
 def refuse_open_changes(database: Path) -> None:
-    """Refuse a database whose last changes lie in a file beside it, which is never looked at, or are being written just now.
+    """Refuse a database whose last changes lie in a file beside it, which is never read, or are being written now.
 
     Raises:
         BadDatabase: there are such changes.
@@ -225,8 +224,27 @@ def refuse_open_changes(database: Path) -> None:
             )
 
 
+def open_readonly(database: Path, seconds: float | None = None) -> contextlib.closing[sqlite3.Connection]:
+    """Open an SQLite file for our own queries, read-only and immutable; use it in a `with` block. Bad UTF-8 is replaced.
+
+    Args:
+        seconds: a deadline for all queries together, after which they fail; None sets none.
+
+    Raises:
+        sqlite3.Error: the file cannot be opened.
+    """
+    connection = sqlite3.connect(database.resolve().as_uri() + "?mode=ro&immutable=1", uri=True)
+    connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
+    # A link that leads nowhere, or a column that its table lacks, is left out rather than believed.
+    connection.execute("PRAGMA trusted_schema = 0")
+    if seconds is not None:
+        end = time.monotonic() + seconds
+        connection.set_progress_handler(lambda: time.monotonic() > end, 10_000)
+    return contextlib.closing(connection)
+
+
 def read(database: Path) -> Schema:
-    """The schema of an SQLite file, looked at once as long as the file stays the same.
+    """Return the schema of an SQLite file. It is cached for as long as the file's size and time stay the same.
 
     Raises:
         BadDatabase: the file is missing, damaged, no SQLite database, or has no table.
@@ -236,18 +254,14 @@ def read(database: Path) -> Schema:
         found = database.stat()
     except OSError as error:
         raise BadDatabase(f"{database} cannot be read as an SQLite database: {error}") from error
-    return read_file(database, found.st_size, found.st_mtime_ns)
+    return _read(database, found.st_size, found.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=512)
-def read_file(database: Path, size: int, changed: int) -> Schema:
-    """`read`, for a file of this size and time of its last change."""
+def _read(database: Path, _size: int, _changed: int) -> Schema:
     try:
-        # Written so that a link that leads nowhere, or a column that its table lacks, is left out rather than believed.
-        with contextlib.closing(sqlite3.connect(database.resolve().as_uri() + "?mode=ro&immutable=1", uri=True)) as connection:
-            connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
-            connection.execute("PRAGMA trusted_schema = 0")
-            query = f"SELECT name FROM sqlite_master WHERE type = 'table' AND {OF_USERS} ORDER BY rowid"
+        with open_readonly(database) as connection:
+            query = f"SELECT name FROM sqlite_master WHERE type = 'table' AND {USER_TABLES} ORDER BY rowid"
             names = [name for (name,) in connection.execute(query)]
             tables = tuple(read_table(connection, name) for name in names)
             keys = tuple(key for table in tables for key in read_keys(connection, table, tables))
@@ -259,17 +273,17 @@ def read_file(database: Path, size: int, changed: int) -> Schema:
 
 
 def read_table(connection: sqlite3.Connection, name: str) -> Table:
-    """One table with its columns."""
+    """Return one table with its columns."""
     # xinfo has generated columns as well; hidden = 1 are a virtual table's inner ones
     rows = connection.execute("SELECT name, type, pk FROM pragma_table_xinfo(?) WHERE hidden <> 1", (name,))
     return Table(name=name, columns=tuple(Column(name=column, type=kind, primary_key=bool(key)) for column, kind, key in rows))
 
 
 def read_keys(connection: sqlite3.Connection, table: Table, tables: tuple[Table, ...]) -> list[ForeignKey]:
-    """The foreign keys of one table as declared. A key that names no column refers to the other table's primary key."""
+    """Return the foreign keys of one table as declared. A key that names no column refers to the other table's primary key."""
     by_name = {other.name.lower(): other for other in tables}
     keys = []
-    for target, place, column, to_column in connection.execute(  # SQLite numbers them from the last declared
+    for target, index, column, to_column in connection.execute(  # SQLite numbers them from the last declared
         'SELECT "table", seq, "from", "to" FROM pragma_foreign_key_list(?) ORDER BY id DESC, seq', (table.name,)
     ):
         other = by_name.get(target.lower())
@@ -277,7 +291,7 @@ def read_keys(connection: sqlite3.Connection, table: Table, tables: tuple[Table,
             continue
         if to_column is None:
             primary = connection.execute("SELECT name FROM pragma_table_info(?) WHERE pk ORDER BY pk", (other.name,)).fetchall()
-            to_column = primary[place][0] if place < len(primary) else None
+            to_column = primary[index][0] if index < len(primary) else None
         found = next(
             (candidate.name for candidate in other.columns if to_column and candidate.name.lower() == to_column.lower()),
             None,

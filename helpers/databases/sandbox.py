@@ -1,8 +1,8 @@
-"""SQL -> rows, safely: foreign queries run read-only, in a process of their own, under limits that really hold.
+"""Run SQL safely: foreign queries run read-only, in a process of their own, under limits that really hold.
 
-Three rings. SQLite itself: an immutable read-only file, an authorizer that lets nothing but reads through, a deadline
-checked between its steps, bounds on lengths, depth and memory. A worker process: killed and replaced when one long step
-outlasts the deadline, or when it dies. The reader of rows: stops at a number of rows and bytes.
+Three rings. SQLite itself: an immutable read-only file, an authorizer that lets nothing but reads through, a deadline checked
+between its steps, bounds on lengths, depth and memory. A worker process: killed and replaced when one long step outlasts the
+deadline, or when it dies. The row reader: stops at a number of rows and bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MIB = 1024**2
 NEVER = float("inf")
 # A plain child, not multiprocessing: a fork of a process with CUDA or threads can hang, a spawn runs the caller's script again.
 WORKER = (
-    f"import sys; sys.path.insert(0, {str(Path(__file__).parent.parent)!r}); from helpers import execution; execution.serve()"
+    f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); from helpers.databases import sandbox; sandbox.serve()"
 )
 READS = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 FORBIDDEN_FUNCTIONS = {"load_extension", "fts3_tokenizer"}
@@ -49,17 +49,17 @@ class Limits:
     seconds: float = 5.0
     rows: int = 200_000
     bytes: int = 64 * MIB  # of the result as Python holds it, and of a single value
-    memory: int = 384 * MIB  # of SQLite's heap
+    memory: int = 384 * MIB  # bytes of SQLite's heap
     sql_characters: int = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a query gave: rows, or the outcome and error that stand in their place.
+    """The rows of a query, or the outcome and error that stand in their place.
 
     Attributes:
         outcome: "ok", or one of the outcomes in OUTCOMES, "too large", "empty" or "error".
-        columns: names as SQLite gives them.
+        columns: names as SQLite returns them.
         rows: tuples of None, int, float, str or bytes.
     """
 
@@ -78,7 +78,7 @@ class Result:
 class Sandbox:
     """A worker process that runs queries; use it in a `with` block.
 
-    `execute` never raises for what a query does: a hostile one costs an outcome, and at most a new worker.
+    `execute` never raises for what a query does. A hostile query costs an outcome, and at most a new worker.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -93,7 +93,7 @@ class Sandbox:
         self.close()
 
     def close(self) -> None:
-        """End the worker; a further query starts another."""
+        """End the worker. Another query starts a new one."""
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.end()
@@ -106,10 +106,10 @@ class Sandbox:
             worker.process.kill()
 
     def execute(self, database: Path, sql: str) -> Result:
-        """Run one statement on an SQLite file and give all its rows.
+        """Run one statement on an SQLite file and return all its rows.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: the file does not exist.
         """
         if not os.path.isfile(database):
             raise FileNotFoundError(f"There is no database {database}")
@@ -144,9 +144,9 @@ class Sandbox:
 
 
 class Worker:
-    """A process that runs queries within limits, started and ready: start-up does not count against a deadline.
+    """A process that runs queries within limits. It is ready when constructed: start-up does not count against a deadline.
 
-    A thread kills it at its `deadline`; one thread for all queries, for starting one takes longer than most queries do.
+    A thread kills it at its `deadline`. One thread serves all queries, because starting one takes longer than most queries do.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -162,7 +162,7 @@ class Worker:
         return pickle.load(self.process.stdout)
 
     def end(self) -> None:
-        """Kill the process and leave nothing of it."""
+        """Kill the process and close its pipes."""
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
@@ -176,14 +176,17 @@ class Worker:
             time.sleep(interval)
 
 
+# ---- within the worker
+
+
 def send(pipe: IO[bytes], message: object) -> None:
-    """Write one message to a pipe, now."""
+    """Write one message to a pipe and flush it."""
     pickle.dump(message, pipe)
     pipe.flush()
 
 
 def serve() -> None:
-    """The worker's whole life: read its limits, greet, then give one result a query until its input ends."""
+    """Run the worker: read its limits, greet, then answer each query with a result until its input ends."""
     limits = pickle.load(sys.stdin.buffer)
     with contextlib.suppress(ImportError, ValueError, OSError):  # no such limit on Windows; macOS refuses it
         import resource
@@ -201,7 +204,7 @@ def serve() -> None:
 
 
 class _Connections:
-    """The connection to the last database asked, used again for as long as the file stays as it is."""
+    """The connection to the last database asked, reused for as long as the file stays the same."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -242,7 +245,7 @@ def _execute(connections: _Connections, database: str, sql: str) -> Result:
 
 
 def connect(database: str | Path, limits: Limits) -> sqlite3.Connection:
-    """A connection that can read one SQLite file and do nothing else. It is bounded by `limits`, but for the deadline.
+    """Open a connection that can read one SQLite file and do nothing else, within all `limits` but the deadline.
 
     Raises:
         sqlite3.Error: the file cannot be opened.
