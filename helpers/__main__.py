@@ -14,8 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import evaluation, models, neighbours, predictions, setup, spider
+from helpers import models, setup, spider
 from helpers.databases import layout
+from helpers.judge import test_suite
+from helpers.judge.files import JSON, Gold, judge_files, read_gold, write_verdicts
+from helpers.judge.verdicts import WRONG_ON_A_COPY, Verdict
 from helpers.run import config, machine, presets
 from helpers.run.files import write_text
 from helpers.run.folder import OUTPUTS, Run, find_runs
@@ -330,10 +333,10 @@ def judge_predictions(options: argparse.Namespace) -> int:
         golds, verdicts = judged(options, options.pred)
     except REFUSALS as error:
         return refuse(error)
-    evaluation.write_verdicts(verdicts, options.out)
+    write_verdicts(verdicts, options.out)
     from helpers import report  # pandas and matplotlib: after the errors that need neither
 
-    print(report.score_table(evaluation.alone(verdicts)).round(1).to_string())
+    print(report.score_table(verdicts).round(1).to_string())
     for outcome, count in Counter(one.outcome for one in verdicts).most_common():
         print(f"{count:6,}  {outcome}")
     print("\n".join(report.weak_lines(verdicts, differing(golds, options.db))))
@@ -350,7 +353,8 @@ def compare_predictions(options: argparse.Namespace) -> int:
         _, second = judged(options, options.pred_b)
     except REFUSALS as error:
         return refuse(error)
-    from helpers import report, scores
+    from helpers import report
+    from helpers.judge import scores
 
     names = (options.pred.stem, options.pred_b.stem) if options.pred.stem != options.pred_b.stem else ("A", "B")
     groups = {
@@ -358,20 +362,20 @@ def compare_predictions(options: argparse.Namespace) -> int:
         "SQL feature": [scores.features(one.query) for one in golds],
         "database": [[one.db_id] for one in golds],
     }
-    a, b = evaluation.alone(first), evaluation.alone(second)
     for title, labels in groups.items():
-        print(f"By {title}:\n{report.compare_table(a, b, labels, names).to_string()}\n")
+        print(f"By {title}:\n{report.compare_table(first, second, labels, names).to_string()}\n")
     print(f"By outcome:\n{report.outcome_table(first, second, names).to_string()}\n")
-    print(report.difference_sentence(scores.paired_difference(a, b), names))
-    if (a, b) != (first, second):
-        print(f"On copies too: {report.difference_sentence(scores.paired_difference(first, second), names)}")
-    for name, places in zip(reversed(names), scores.flipped(a, b), strict=True):
+    print(report.difference_sentence(scores.paired_difference(first, second), names))
+    if any(one.outcome == WRONG_ON_A_COPY for one in (*first, *second)):
+        strict = scores.paired_difference(first, second, on_copies=True)
+        print(f"On altered copies as well: {report.difference_sentence(strict, names)}")
+    for name, places in zip(reversed(names), scores.flipped(first, second), strict=True):
         print(f"Right in {name} alone, by number: {report.numbers(places, limit=len(places)) or 'none'}")
     known = differing(golds, options.db)
     for name, path, some in zip(names, (options.pred, options.pred_b), (first, second), strict=True):
         print("\n  ".join([f"{name} ({path}):", *report.weak_lines(some, known)]))
     if options.plot:
-        tables = report.score_table(b), report.score_table(a)
+        tables = report.score_table(second), report.score_table(first)
         report.save_plot(report.plot_scores(*tables, "Execution accuracy", names), options.plot)
         print(f"Plot: {options.plot}")
     return DONE
@@ -399,26 +403,26 @@ def check_place(path: Path, option: str) -> None:
         raise NotADirectoryError(f"{option} {path} cannot be written: {parent} is no folder that can be written")
 
 
-def judged(options: argparse.Namespace, pred: Path) -> tuple[list[predictions.Gold], list[evaluation.Verdict]]:
+def judged(options: argparse.Namespace, pred: Path) -> tuple[list[Gold], list[Verdict]]:
     """The gold queries and the verdicts on one file of predictions."""
     if options.field and all(
-        path.suffix.lower() not in predictions.JSON for path in (options.pred, getattr(options, "pred_b", options.pred))
+        path.suffix.lower() not in JSON for path in (options.pred, getattr(options, "pred_b", options.pred))
     ):
         raise ValueError(f"--field names a prediction in .json and .jsonl files, and {pred} is read as text, one SQL a line")
     if not options.db.is_dir():
         raise FileNotFoundError(f"--db {options.db} is not a folder")
-    return evaluation.judge_files(
+    return judge_files(
         options.gold,
         pred,
         options.db,
         options.tables,
-        field=options.field if pred.suffix.lower() in predictions.JSON else None,
+        field=options.field if pred.suffix.lower() in JSON else None,
         official_quirks=options.official_quirks,
         progress=f"judging {pred.name}",
     )
 
 
-def differing(golds: list[predictions.Gold], db: Path) -> list[int]:
+def differing(golds: list[Gold], db: Path) -> list[int]:
     """Places of the questions about data that is known to differ from the release's."""
     databases = {db_id: layout.find_database(db, db_id) for db_id in {one.db_id for one in golds}}
     return spider.differing([(one.query, one.db_id) for one in golds], databases)
@@ -575,17 +579,17 @@ def make_neighbours(options: argparse.Namespace) -> int:
             raise FileNotFoundError(f"--db {options.db} is not a folder")
         databases = layout.find_databases(options.db)
         if options.gold:
-            databases = {one.db_id: databases.get(one.db_id) for one in predictions.read_gold(options.gold)}
+            databases = {one.db_id: databases.get(one.db_id) for one in read_gold(options.gold)}
         missing = [db_id for db_id, path in databases.items() if path is None]
         if missing or not databases:
             raise FileNotFoundError(f"{options.db} has no database {missing[0] if missing else '(<db_id>/<db_id>.sqlite)'}")
-        left_out = neighbours.write_all(databases, options.out)
+        left_out = test_suite.write_copies(databases, options.out)
     except REFUSALS as error:
         return refuse(error)
     if len(left_out) == len(databases):
         print("No database could have copies:\n" + "\n".join(left_out), file=sys.stderr)
         return FAILED
-    print(f"{len(databases) - len(left_out):,} databases with {neighbours.COPIES} altered copies each: {options.out}")
+    print(f"{len(databases) - len(left_out):,} databases with {test_suite.COPIES} altered copies each: {options.out}")
     for reason in left_out:
         print(f"without copies: {reason}")
     return DONE

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from helpers import adapter, ask, download, evaluation, generation, models, prompts, scores
+from helpers import adapter, ask, download, generation, models, prompts
+from helpers.judge import scores, verdicts
 from helpers.run import machine
 from helpers.run.config import RunConfig
 from helpers.run.files import file_sha256, replaced_folder, write_text
@@ -234,7 +235,7 @@ def check(run: Run, kind: str, target: Path, *, questions: int = QUESTIONS) -> C
     else:
         runtime, sql = "transformers", answers(ask.from_folder(target, name=target.name), asked)
     golds = [(row["query"], row["db_id"]) for row in rows]
-    judged = [evaluation.judge_all(golds, some, dataset.databases, dataset.tables, progress="") for some in (before, sql)]
+    judged = [verdicts.judge_all(golds, some, dataset.databases, dataset.tables, progress="") for some in (before, sql)]
     shares = [100 * sum(one.exec for one in some) / len(some) for some in judged]
     return Check(
         questions=len(rows),

@@ -16,12 +16,12 @@ from matplotlib.axes import Axes
 
 from helpers.databases.layout import Example
 from helpers.databases.sandbox import Result
-from helpers.evaluation import NO_ROWS, TIED, WRONG_ON_A_COPY, Verdict, alone
-from helpers.hardness import LEVELS
+from helpers.judge.hardness import LEVELS
+from helpers.judge.scores import paired_difference, score, summary, without
+from helpers.judge.verdicts import NO_ROWS, TIED, WRONG_ON_A_COPY, Verdict
 from helpers.prompts import Row
 from helpers.run.files import write_text
 from helpers.run.folder import Run
-from helpers.scores import paired_difference, score, summary, without
 
 SHOWN_ROWS = 5
 BEFORE_AFTER = ("before training", "after training")
@@ -106,9 +106,8 @@ def weak_lines(verdicts: Sequence[Verdict], differing: Sequence[int] = ()) -> li
     ]:
         if places:
             lines.append(f"{counted(places)}: {words} ({numbers(places)})")
-    plain = alone(verdicts)
-    if 0 < len(differing) < len(plain):
-        rest = score(without(plain, differing))
+    if 0 < len(differing) < len(verdicts):
+        rest = score(without(verdicts, differing))
         lines.append(
             f"{counted(differing)}: the data is known to differ from the release's ({numbers(differing)});"
             f" EX without them {rest['ex']:.1f} ({rest['ex_low']:.1f}-{rest['ex_high']:.1f})"
@@ -117,7 +116,7 @@ def weak_lines(verdicts: Sequence[Verdict], differing: Sequence[int] = ()) -> li
     if caught:
         lines.append(
             f"{len(caught):,} predictions are right on the database and wrong on an altered copy of it ({numbers(caught)}):"
-            f" EX {score(plain)['ex']:.1f}, on copies too {score(verdicts)['ex']:.1f}"
+            f" EX {score(verdicts)['ex']:.1f}, on altered copies as well {score(verdicts, on_copies=True)['ex']:.1f}"
         )
     return lines
 
@@ -208,14 +207,13 @@ def write_evaluation(
 
 def scores_text(base: Sequence[Verdict], tuned: Sequence[Verdict], differing: Sequence[int], note: str | None) -> str:
     """The scores as text: EX and EM by hardness, the paired difference, and what to know of the questions and the data."""
-    before, after = alone(base), alone(tuned)
-    lines = [compare_table(before, after).to_string(), "", difference_sentence(paired_difference(before, after))]
+    lines = [compare_table(base, tuned).to_string(), "", difference_sentence(paired_difference(base, tuned))]
     return "\n".join([*lines, *weak_lines(tuned, differing), *([f"Note: {note}"] if note else [])]) + "\n"
 
 
 def scores_entries(base: Sequence[Verdict], tuned: Sequence[Verdict], differing: Sequence[int]) -> dict[str, Any]:
     """The scores as record.json keeps them."""
-    paired = paired_difference(alone(base), alone(tuned))
+    paired = paired_difference(base, tuned)
     return {
         "base": summary(base, differing),
         "tuned": summary(tuned, differing),

@@ -20,7 +20,7 @@ from helpers import download
 from helpers.databases import schema
 from helpers.databases.layout import FIELDS, BadData, Example, find_database, first_file, read_rows, read_tables
 from helpers.databases.sandbox import Sandbox
-from helpers.hardness import LEVELS, hardness
+from helpers.judge.hardness import LEVELS, hardness
 from helpers.run import machine
 from helpers.run.files import file_sha256, replaced_folder
 from helpers.run.progress import tqdm

@@ -89,7 +89,7 @@ def test_the_variable_is_set_before_torch_is_imported_and_not_when_the_judge_is(
     code = """
 import os, sys
 from helpers.run import machine
-import helpers.evaluation
+import helpers.judge.files
 print("torch" in sys.modules, "PYTORCH_ALLOC_CONF" in os.environ)
 machine.gpu()
 print("PYTORCH_ALLOC_CONF" in os.environ)

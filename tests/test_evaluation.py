@@ -21,25 +21,14 @@ from conftest import make_database
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import evaluation
 from helpers.databases import layout, schema
 from helpers.databases.sandbox import Limits
 from helpers.databases.schema import BadDatabase
-from helpers.evaluation import (
-    NO_ROWS,
-    TIED,
-    WRONG_ON_A_COPY,
-    Judge,
-    Verdict,
-    alone,
-    copies,
-    judge_all,
-    judge_files,
-    same_result,
-    write_verdicts,
-)
-from helpers.hardness import LEVELS
-from helpers.predictions import read_gold
+from helpers.judge import verdicts as verdicts_module
+from helpers.judge.files import judge_files, read_gold, write_verdicts
+from helpers.judge.hardness import LEVELS
+from helpers.judge.same_result import same_result
+from helpers.judge.verdicts import NO_ROWS, TIED, WRONG_ON_A_COPY, Judge, Verdict, copies, judge_all
 
 ROOT = Path(__file__).resolve().parent.parent
 AGES = "SELECT age FROM singer"
@@ -317,7 +306,7 @@ def test_a_prediction_must_be_right_on_every_copy_of_the_database(family, judge)
     assert judge(gold, AGES, database=family.database).outcome == "wrong result", "what is wrong anyway is called so"
 
 
-def test_verdicts_alone_are_those_without_copies(family, judge):
+def test_what_is_right_on_the_database_itself_is_known_whatever_its_copies_say(family, judge):
     family("concert_1.sqlite", RICH)
     golds = ["SELECT name FROM singer WHERE age > 30"] * 3
     verdicts = [
@@ -330,8 +319,8 @@ def test_verdicts_alone_are_those_without_copies(family, judge):
     without = [
         judge(gold, sql, database=family.database) for gold, sql in zip(golds, ["SELECT 'Cy'", AGES, golds[0]], strict=True)
     ]
-    assert alone(verdicts) == without
-    assert [one.exec for one in without] == [1, 0, 1]
+    assert [one.right for one in verdicts] == [one.right for one in without] == [True, False, True]
+    assert [one.exec for one in verdicts] == [0, 0, 1] != [one.exec for one in without]
 
 
 def test_a_copy_on_which_gold_is_left_to_chance_says_nothing(family, judge):
@@ -456,7 +445,7 @@ def run_python(text, *arguments):
 
 def test_the_judge_does_not_import_what_only_training_needs():
     heavy = "{'torch', 'transformers', 'trl', 'peft', 'datasets', 'unsloth'}"
-    program = f"import sys; from helpers import evaluation, spider; from helpers.databases import sandbox; print({heavy} & set(sys.modules) or 'none')"
+    program = f"import sys; from helpers import spider; from helpers.judge import files; from helpers.databases import sandbox; print({heavy} & set(sys.modules) or 'none')"
     assert run_python(program) == "none\n"
 
 
@@ -465,7 +454,7 @@ def test_results_do_not_pile_up_in_memory(concert_db):
     program = """
 import re, sys
 from pathlib import Path
-from helpers.evaluation import judge_all
+from helpers.judge.verdicts import judge_all
 predictions = [f"SELECT {number}, zeroblob(20000000)" for number in range(30)]
 judge_all([("SELECT 1", "concert")] * 30, predictions, {"concert": Path(sys.argv[1])}, progress="")
 print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)
@@ -506,7 +495,7 @@ def test_a_stop_in_the_middle_leaves_no_process_and_no_thread(concert_db, monkey
                 raise KeyboardInterrupt
             yield pair
 
-    monkeypatch.setattr(evaluation, "tqdm", stopped)
+    monkeypatch.setattr(verdicts_module, "tqdm", stopped)
     children, threads = set(psutil.Process().children()), working_threads()
     for number in range(4):  # it may come at any point of a question
         judge_until_stopped(concert_db, [AGES] * 500, seconds=0.5, comment=f"{answered} {number}")
@@ -637,7 +626,7 @@ def test_a_search_for_the_order_of_columns_gives_up_in_time():
     even, odd = ([row for row in bits if sum(row) % 2 == kind] for kind in (0, 1))
     begin = time.monotonic()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "TRIED_VALUES", 1_000_000)
+        patch.setattr("helpers.judge.same_result.TRIED_VALUES", 1_000_000)
         assert not same_result(even, odd, ordered=False)
     assert time.monotonic() - begin < 5
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlglot import exp
 
-from helpers import exact_match
 from helpers.databases import schema
 from helpers.databases.sql import parse
+from helpers.judge import exact_match
 
 LONGEST = 10_000  # characters of a prediction that the judge has parsed
 

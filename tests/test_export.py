@@ -7,8 +7,10 @@ import types
 
 import pytest
 
-from helpers import adapter, ask, download, evaluation, export, model_files, models, prompts, scores, views
+from helpers import adapter, ask, download, export, model_files, models, prompts, views
 from helpers.__main__ import main
+from helpers.judge import scores
+from helpers.judge.verdicts import Verdict
 from helpers.run.folder import Run
 from helpers.run.presets import preset
 
@@ -85,8 +87,8 @@ def test_an_export_is_checked_on_dev_questions_beside_the_adapter(tiny, tmp_path
 
 
 def verdicts(right, wrong):
-    one = evaluation.Verdict(exec=1, exact=0, hardness="easy", outcome="correct", error=None)
-    other = evaluation.Verdict(exec=0, exact=0, hardness="easy", outcome="wrong result", error=None)
+    one = Verdict(exec=1, exact=0, hardness="easy", outcome="correct", error=None)
+    other = Verdict(exec=0, exact=0, hardness="easy", outcome="wrong result", error=None)
     return [one] * right + [other] * wrong
 
 

@@ -294,7 +294,7 @@ import sys, threading, time
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 import psutil
-from helpers import evaluation
+from helpers.judge import verdicts
 def peak(pid):
     with open(f"/proc/{{pid}}/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
@@ -309,7 +309,7 @@ def watch():
         time.sleep(0.01)
 threading.Thread(target=watch, daemon=True).start()
 some = {[LARGEST[name] for name in names]!r}
-verdicts = evaluation.judge_all([(sql, "one") for sql in some], [sql + " " for sql in some], {{"one": Path(sys.argv[1])}}, progress="")
+verdicts = verdicts.judge_all([(sql, "one") for sql in some], [sql + " " for sql in some], {{"one": Path(sys.argv[1])}}, progress="")
 print([one.outcome for one in verdicts])
 print(peak("self") // 1024, workers[0] // 1024)
 """

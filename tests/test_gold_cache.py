@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from conftest import make_database
 
-from helpers import gold_cache
 from helpers.databases.sandbox import Result
-from helpers.gold_cache import GoldCache
+from helpers.judge import gold_cache
+from helpers.judge.gold_cache import GoldCache
 
 ROOT = Path(__file__).resolve().parent.parent
 SQL = "SELECT name FROM singer"
@@ -194,7 +194,7 @@ import sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from helpers.databases.sandbox import Result
-from helpers.gold_cache import GoldCache
+from helpers.judge.gold_cache import GoldCache
 for number in range(40):
     with GoldCache() as cache:
         sql = f"SELECT {{number}}"

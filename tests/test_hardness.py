@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.hardness import LEVELS, hardness
+from helpers.judge.hardness import LEVELS, hardness
 
 DEEP = 3_000  # deeper than Python's stack
 

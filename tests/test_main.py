@@ -13,8 +13,8 @@ import pytest
 from conftest import make_database
 
 from helpers import __main__ as cli
-from helpers import evaluation
 from helpers.databases import schema
+from helpers.judge.verdicts import NO_ROWS, WRONG_ON_A_COPY
 from helpers.run import machine
 from helpers.run.folder import Run, find_runs
 
@@ -295,7 +295,7 @@ def test_the_judge_prints_scores_outcomes_and_what_is_weak(judged, call):
     assert code == cli.DONE
     assert "EX %" in printed and "EM %" in printed
     assert "1  empty" in printed
-    assert f"1 question: {evaluation.NO_ROWS} (0)" in printed
+    assert f"1 question: {NO_ROWS} (0)" in printed
     assert f"Verdicts: {judged / 'out.json'}" in printed
 
 
@@ -453,8 +453,8 @@ def test_neighbours_are_a_folder_that_the_judge_reads(judged, call):
     code, printed, _ = call("judge", *files(judged, db=judged / "copies"))
 
     assert code == cli.DONE
-    assert [one["outcome"] for one in written_verdicts(judged)] == [evaluation.WRONG_ON_A_COPY, "correct"]
-    assert "on copies too 50.0" in printed
+    assert [one["outcome"] for one in written_verdicts(judged)] == [WRONG_ON_A_COPY, "correct"]
+    assert "on altered copies as well 50.0" in printed
     assert call("judge", *files(judged))[0] == cli.DONE
     assert [one["outcome"] for one in written_verdicts(judged)] == ["correct", "correct"]
 
@@ -507,7 +507,7 @@ def test_help_reads_in_english_and_quickly(name):
 
 
 def test_the_judge_imports_nothing_that_needs_torch():
-    code = "import sys, helpers.evaluation, helpers.databases.sandbox; print([m for m in ('torch', 'transformers', 'trl') if m in sys.modules])"
+    code = "import sys, helpers.judge.verdicts, helpers.databases.sandbox; print([m for m in ('torch', 'transformers', 'trl') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=machine.ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
 

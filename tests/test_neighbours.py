@@ -8,8 +8,9 @@ from contextlib import closing
 import pytest
 from conftest import make_database
 
-from helpers import evaluation, neighbours
 from helpers.databases import layout, schema
+from helpers.judge import test_suite
+from helpers.judge.verdicts import WRONG_ON_A_COPY, copies, judge_all
 
 SCHOOL = """
     CREATE TABLE teacher (id INTEGER PRIMARY KEY, email TEXT UNIQUE, name TEXT, age INT);
@@ -45,8 +46,8 @@ def school(tmp_path_factory):
 
 def made(database, folder, **options):
     """The path of a database that was written with its copies, and theirs."""
-    neighbours.make(database.stem, database, folder / database.stem, **options)
-    return evaluation.copies(folder / database.stem / database.name)
+    test_suite.make_copies(database.stem, database, folder / database.stem, **options)
+    return copies(folder / database.stem / database.name)
 
 
 def ask(database, sql):
@@ -74,7 +75,7 @@ def test_the_original_is_copied_to_the_byte_and_left_alone(tmp_path, concert_db)
     before = concert_db.read_bytes()
     original, *copies = made(concert_db, tmp_path / "made")
     assert concert_db.read_bytes() == original.read_bytes() == before
-    assert len(copies) == neighbours.COPIES
+    assert len(copies) == test_suite.COPIES
     assert sorted(path.name for path in original.parent.iterdir()) == sorted(path.name for path in (original, *copies))
 
 
@@ -125,7 +126,7 @@ def test_each_copy_differs_from_the_original_and_from_the_others(school):
     contents = [
         tuple(tuple(sorted(map(repr, ask(path, f"SELECT * FROM {table}")))) for table in school_rows()) for path in school
     ]
-    assert len(set(contents)) == 1 + neighbours.COPIES
+    assert len(set(contents)) == 1 + test_suite.COPIES
     assert all(table for content in contents for table in content)
 
 
@@ -147,7 +148,7 @@ ACCIDENTS = {
 
 def outcomes(database, pairs):
     golds = [(gold, "school") for gold, _ in pairs]
-    verdicts = evaluation.judge_all(golds, [other for _, other in pairs], {"school": database}, progress="")
+    verdicts = judge_all(golds, [other for _, other in pairs], {"school": database}, progress="")
     return [one.outcome for one in verdicts]
 
 
@@ -160,8 +161,8 @@ def test_classic_accidents_are_caught(no_cache, school):
     # ages are whole numbers and titles unique, so two of them are right whatever the tables hold
     found = dict(zip(ACCIDENTS, outcomes(school[0], ACCIDENTS.values()), strict=True))
     always = {">= and >": "correct", "a limit that no value reaches": "correct", "count(*) and count(DISTINCT)": "correct"}
-    assert found.pop("a forgotten join") in (evaluation.WRONG_ON_A_COPY, "wrong result")
-    assert found == {name: always.get(name, evaluation.WRONG_ON_A_COPY) for name in found}
+    assert found.pop("a forgotten join") in (WRONG_ON_A_COPY, "wrong result")
+    assert found == {name: always.get(name, WRONG_ON_A_COPY) for name in found}
 
 
 def test_a_comparison_that_is_too_wide_or_too_narrow_is_caught(no_cache, tmp_path):
@@ -175,7 +176,7 @@ def test_a_comparison_that_is_too_wide_or_too_narrow_is_caught(no_cache, tmp_pat
         ("SELECT count(*) FROM school", "SELECT max(id) - 1 FROM school"),
         ("SELECT count(*) FROM school WHERE name = 'n3'", "SELECT count(DISTINCT age) FROM school WHERE name = 'n3'"),
     ]
-    assert outcomes(original, pairs) == [evaluation.WRONG_ON_A_COPY] * 4
+    assert outcomes(original, pairs) == [WRONG_ON_A_COPY] * 4
 
 
 def test_right_queries_in_another_form_stay_right(no_cache, school):
@@ -197,18 +198,18 @@ def test_right_queries_in_another_form_stay_right(no_cache, school):
 def test_gold_of_the_sample_is_right_on_all_copies(sample, monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
     examples = [*sample.dev, *sample.train[::8]]
-    copied = neighbours.cached(sample.databases, progress="")
-    assert all(copied[db_id] != path and len(evaluation.copies(copied[db_id])) == 5 for db_id, path in sample.databases.items())
+    copied = test_suite.cached_copies(sample.databases, progress="")
+    assert all(copied[db_id] != path and len(copies(copied[db_id])) == 5 for db_id, path in sample.databases.items())
     golds = [(example.query, example.db_id) for example in examples]
-    verdicts = evaluation.judge_all(golds, [gold for gold, _ in golds], copied, progress="")
+    verdicts = judge_all(golds, [gold for gold, _ in golds], copied, progress="")
     assert [(gold, one) for (gold, _), one in zip(golds, verdicts, strict=True) if not one.exec] == []
 
 
 def test_copies_of_the_sample_have_no_more_that_leads_nowhere(sample, monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
-    for database in neighbours.cached(sample.databases, progress="").values():
-        original, *copies = evaluation.copies(database)
-        assert [dangling(copy) for copy in copies] == [dangling(original)] * 4 == [0] * 4
+    for database in test_suite.cached_copies(sample.databases, progress="").values():
+        original, *altered = copies(database)
+        assert [dangling(copy) for copy in altered] == [dangling(original)] * 4 == [0] * 4
 
 
 # Hostile databases
@@ -304,9 +305,9 @@ def test_what_cannot_have_copies_is_refused_in_words_and_stands_for_itself(tmp_p
         pytest.skip(str(error))
     before = database.read_bytes()
     with pytest.raises(schema.BadDatabase, match=why):
-        neighbours.make("hostile", database, tmp_path / "made")
+        test_suite.make_copies("hostile", database, tmp_path / "made")
     assert list((tmp_path / "made").glob("*_neighbour_*")) == []
-    assert neighbours.cached({"hostile": database}, progress="") == {"hostile": database}
+    assert test_suite.cached_copies({"hostile": database}, progress="") == {"hostile": database}
     assert database.read_bytes() == before
     assert not any((tmp_path / "cache").rglob("*.sqlite"))
 
@@ -318,20 +319,20 @@ def test_a_file_that_is_no_database_is_refused_in_words(tmp_path, content):
     database = tmp_path / "bad.sqlite"
     database.write_bytes(content)
     with pytest.raises(schema.BadDatabase, match=r"bad\.sqlite"):
-        neighbours.make("bad", database, tmp_path / "made")
+        test_suite.make_copies("bad", database, tmp_path / "made")
 
 
 def test_the_largest_numbers_have_no_next_ones(tmp_path):
     rows = ", ".join(f"({2**63 - 1 - number}, {2**63 - 1 - number})" for number in range(20))
     database = make_hostile(tmp_path, f"CREATE TABLE a (id INTEGER PRIMARY KEY, b UNIQUE); INSERT INTO a VALUES {rows}")
     with pytest.raises(schema.BadDatabase, match=r"hostile\.sqlite cannot be copied with changes"):
-        neighbours.make("hostile", database, tmp_path / "made")
+        test_suite.make_copies("hostile", database, tmp_path / "made")
 
 
 def test_a_database_that_is_too_large_is_refused_in_words(tmp_path, concert_db, monkeypatch):
-    monkeypatch.setattr(neighbours, "LARGEST", 100)
+    monkeypatch.setattr(test_suite, "LARGEST", 100)
     with pytest.raises(schema.BadDatabase, match="too large for altered copies"):
-        neighbours.make("concert", concert_db, tmp_path / "made")
+        test_suite.make_copies("concert", concert_db, tmp_path / "made")
 
 
 def test_a_view_that_never_ends_is_not_looked_at(tmp_path):
@@ -341,30 +342,30 @@ def test_a_view_that_never_ends_is_not_looked_at(tmp_path):
 
 
 def test_a_copy_that_takes_too_long_is_given_up_in_words(tmp_path, monkeypatch):
-    monkeypatch.setattr(neighbours, "SECONDS", 0)
+    monkeypatch.setattr(test_suite, "SECONDS", 0)
     many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 20000) SELECT i FROM n"
     database = make_hostile(tmp_path, f"CREATE TABLE a (b INT); INSERT INTO a {many}")
     with pytest.raises(schema.BadDatabase, match="interrupted"):
-        neighbours.make("hostile", database, tmp_path / "made")
+        test_suite.make_copies("hostile", database, tmp_path / "made")
 
 
 def test_write_all_names_what_has_no_copies(tmp_path, concert_db):
     bad = make_hostile(tmp_path, "CREATE TABLE a (b); CREATE VIRTUAL TABLE v USING fts5(c)", "bad")
-    left_out = neighbours.write_all({"concert": concert_db, "bad": bad}, tmp_path / "made", progress="")
+    left_out = test_suite.write_copies({"concert": concert_db, "bad": bad}, tmp_path / "made", progress="")
     assert len(left_out) == 1 and "v is a virtual table" in left_out[0]
-    assert len(evaluation.copies(tmp_path / "made" / "concert" / "concert.sqlite")) == 5
-    assert len(evaluation.copies(tmp_path / "made" / "bad" / "bad.sqlite")) == 1
+    assert len(copies(tmp_path / "made" / "concert" / "concert.sqlite")) == 5
+    assert len(copies(tmp_path / "made" / "bad" / "bad.sqlite")) == 1
 
 
 def test_cached_copies_are_made_once_and_anew_for_other_content(tmp_path, concert_db, monkeypatch):
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "cache"))
-    first = neighbours.cached({"concert": concert_db}, progress="")["concert"]
-    times = [path.stat().st_mtime_ns for path in evaluation.copies(first)]
-    assert neighbours.cached({"concert": concert_db}, progress="")["concert"] == first
-    assert [path.stat().st_mtime_ns for path in evaluation.copies(first)] == times
+    first = test_suite.cached_copies({"concert": concert_db}, progress="")["concert"]
+    times = [path.stat().st_mtime_ns for path in copies(first)]
+    assert test_suite.cached_copies({"concert": concert_db}, progress="")["concert"] == first
+    assert [path.stat().st_mtime_ns for path in copies(first)] == times
     with closing(sqlite3.connect(concert_db)) as connection, connection:
         connection.execute("INSERT INTO singer VALUES ('Di', 50)")
-    assert neighbours.cached({"concert": concert_db}, progress="")["concert"] != first
+    assert test_suite.cached_copies({"concert": concert_db}, progress="")["concert"] != first
 
 
 # Real Spider
@@ -375,12 +376,12 @@ def test_on_dev_exactly_these_predictions_were_right_by_accident(spider_dir, par
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
     judged = json.loads((parity_dir / "official_verdicts_dev.json").read_text(encoding="utf-8"))
     databases = {db_id: layout.find_database(spider_dir, db_id) for db_id in {row["db_id"] for row in judged}}
-    verdicts = evaluation.judge_all(
+    verdicts = judge_all(
         [(row["gold"], row["db_id"]) for row in judged],
         [row["pred"] for row in judged],
-        neighbours.cached(databases, progress=""),
+        test_suite.cached_copies(databases, progress=""),
         layout.read_tables(spider_dir / "tables.json"),
         progress="",
     )
-    caught = [place for place, one in enumerate(verdicts) if one.outcome == evaluation.WRONG_ON_A_COPY]
+    caught = [place for place, one in enumerate(verdicts) if one.outcome == WRONG_ON_A_COPY]
     assert caught == [321, 322, 521, 567, 568, 691, 992]

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import official
 from helpers.databases import layout, schema
-from helpers.hardness import hardness
+from helpers.judge import official, official_execution
+from helpers.judge.hardness import hardness
 
 SINGER = ("id", "name", "age", "country")
 CONCERT = ("id", "title", "year", "stadium_id")
@@ -193,7 +193,7 @@ def test_junk_of_any_kind_ends_soon_and_raises_nothing(sql):
     begin = time.process_time()
     reads(sql)
     same("SELECT name FROM singer", sql)
-    official.as_executed(official.as_read(sql))
+    official_execution.executed_sql(official_execution.read_prediction(sql))
     assert time.process_time() - begin < 2
 
 
@@ -204,7 +204,7 @@ PARTS = "SELECT FROM WHERE GROUP BY ORDER HAVING LIMIT JOIN ON AS ( ) , ; = ! > 
 @given(st.text(st.characters(), max_size=60) | st.lists(st.sampled_from(PARTS.split(" ")), max_size=25).map(" ".join))
 def test_any_text_is_read_or_not_and_raises_nothing(sql):
     found = reads(sql)
-    assert official.as_executed(official.as_read(sql)) is not None
+    assert official_execution.executed_sql(official_execution.read_prediction(sql)) is not None
     assert not found or same(sql, sql)
 
 
@@ -386,9 +386,9 @@ def test_the_order_of_select_items_and_of_and_conditions_never_matters(data, ite
 
 
 def test_a_prediction_is_taken_up_to_its_first_tab_and_without_the_word_value():
-    assert official.as_read("  SELECT name\tFROM singer ") == "SELECT name"
-    assert official.as_read("SELECT value FROM values_of") == "SELECT 1 FROM 1s_of"
-    assert official.as_read("SELECT Value FROM a") == "SELECT Value FROM a"
+    assert official_execution.read_prediction("  SELECT name\tFROM singer ") == "SELECT name"
+    assert official_execution.read_prediction("SELECT value FROM values_of") == "SELECT 1 FROM 1s_of"
+    assert official_execution.read_prediction("SELECT Value FROM a") == "SELECT Value FROM a"
 
 
 @pytest.mark.parametrize(
@@ -409,16 +409,16 @@ def test_a_prediction_is_taken_up_to_its_first_tab_and_without_the_word_value():
     ],
 )
 def test_what_the_official_code_runs(sql, executed):
-    assert official.as_executed(sql) == executed
+    assert official_execution.executed_sql(sql) == executed
 
 
 def test_mixed_numbers_agree_only_in_the_same_form():
-    assert official.mixed_numbers_agree([(1, 2)], [(2, 1)], ordered=True)
-    assert official.mixed_numbers_agree([(1,), (2,)], [(2,), (1,)], ordered=False)
-    assert not official.mixed_numbers_agree([(1,), (2,)], [(2,), (1,)], ordered=True)
-    assert official.mixed_numbers_agree([(1,)], [(1.0,)], ordered=True)
+    assert official_execution.mixed_numbers_agree([(1, 2)], [(2, 1)], ordered=True)
+    assert official_execution.mixed_numbers_agree([(1,), (2,)], [(2,), (1,)], ordered=False)
+    assert not official_execution.mixed_numbers_agree([(1,), (2,)], [(2,), (1,)], ordered=True)
+    assert official_execution.mixed_numbers_agree([(1,)], [(1.0,)], ordered=True)
     # As text 10 stands behind 10.5, and 10.0 before it.
-    assert not official.mixed_numbers_agree([(10, 10.5)], [(10.0, 10.5)], ordered=False)
+    assert not official_execution.mixed_numbers_agree([(10, 10.5)], [(10.0, 10.5)], ordered=False)
 
 
 # Real Spider
@@ -436,7 +436,7 @@ def test_every_judged_prediction_is_read_and_matched_as_the_official_code_does(s
     assert len(judged) == rows
     wrong = []
     for place, row in enumerate(judged):
-        prediction = official.as_read(row["pred"])
+        prediction = official_execution.read_prediction(row["pred"])
         parses = official.read(prediction, names[row["db_id"]]) is not None
         exact = official.matches(row["gold"], prediction, names[row["db_id"]])
         if (parses, exact, hardness(row["gold"])) != (row["pred_parses"], bool(row["exact"]), row["hardness"]):

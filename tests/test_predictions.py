@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from helpers.databases import layout
 from helpers.databases.sql_text import extract_sql
-from helpers.predictions import FIELDS, Gold, clean, read_gold, read_lines, read_predictions
+from helpers.judge.files import FIELDS, Gold, clean, read_gold, read_lines, read_predictions
 
 AGES = "SELECT age FROM singer"
 
@@ -200,7 +200,7 @@ def test_gold_is_read_from_spiders_json_and_from_official_text(tmp_path, name, t
 
 def test_a_tab_within_official_sql_stays_in_it(tmp_path):
     gold = written(tmp_path / "gold.txt", "SELECT\tage FROM singer\tconcert\n")
-    assert read_gold(gold) == [Gold(query="SELECT\tage FROM singer", db_id="concert", place="line 1")]
+    assert read_gold(gold) == [Gold(query="SELECT\tage FROM singer", db_id="concert", position="line 1")]
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_tab_within_official_sql_stays_in_it(tmp_path):
     ],
 )
 def test_gold_knows_where_it_stands_in_its_file(tmp_path, name, text, places):
-    assert [one.place for one in read_gold(written(tmp_path / name, text))] == places
+    assert [one.position for one in read_gold(written(tmp_path / name, text))] == places
 
 
 @pytest.mark.parametrize("end", ["\n\n", "\n \n\t\n", "\r\n\r\n"])

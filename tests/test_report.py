@@ -6,7 +6,7 @@ import pytest
 from helpers import report
 from helpers.databases.layout import Example
 from helpers.databases.sandbox import Result
-from helpers.evaluation import NO_ROWS, TIED, WRONG_ON_A_COPY, Verdict
+from helpers.judge.verdicts import NO_ROWS, TIED, WRONG_ON_A_COPY, Verdict
 from helpers.prompts import Row
 
 matplotlib.use("Agg")
@@ -101,7 +101,7 @@ def test_what_copies_change_is_told_with_both_scores():
     some = [*verdicts("110"), noted(None, WRONG_ON_A_COPY)]
     (line,) = report.weak_lines(some)
     assert line.startswith("1 predictions are right on the database and wrong on an altered copy of it (3)")
-    assert line.endswith("EX 75.0, on copies too 50.0")
+    assert line.endswith("EX 75.0, on altered copies as well 50.0")
 
 
 def test_flipped_questions_are_shown_by_their_number():

@@ -13,7 +13,7 @@ from sqlglot import exp
 from helpers import spider
 from helpers.databases import schema
 from helpers.databases.sandbox import Sandbox
-from helpers.hardness import LEVELS
+from helpers.judge.hardness import LEVELS
 
 DB_IDS = sorted(path.stem for path in (spider.SAMPLE / "database").glob("*.sql"))
 

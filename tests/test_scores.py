@@ -6,18 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.evaluation import NO_ROWS, TIED, WRONG_ON_A_COPY, Verdict
-from helpers.scores import (
-    PLAIN,
-    failures,
-    features,
-    flipped,
-    mcnemar,
-    paired_difference,
-    score,
-    summary,
-    wilson_interval,
-)
+from helpers.judge.scores import PLAIN, failures, features, flipped, mcnemar, paired_difference, score, summary, wilson_interval
+from helpers.judge.verdicts import NO_ROWS, TIED, WRONG_ON_A_COPY, Verdict
 
 
 def verdicts(*correct, hardness="easy"):
@@ -169,7 +159,7 @@ def test_em_is_the_share_of_exact_matches_whatever_their_results():
     assert summary(some)["by_hardness"]["easy"]["em"] == 75
 
 
-def test_a_summary_keeps_what_copies_change_beside_the_score_on_each_database_alone():
+def test_a_summary_has_ex_on_each_database_itself_and_on_its_copies():
     some = [*verdicts(1, 1, 0), ON_A_COPY]
     found = summary(some)
     assert (found["ex"], found["ex_on_copies"]) == (75, 50)

@@ -6,7 +6,7 @@ import pytest
 from conftest import make_database
 
 from helpers.databases.sandbox import Result, Sandbox
-from helpers.ties import is_tied
+from helpers.judge.ties import is_tied
 
 
 @pytest.fixture(scope="module")

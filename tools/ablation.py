@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers import answers, evaluation, generation, mistakes, models, neighbours, prompts, rerank, scores
-from helpers.evaluation import Verdict
+from helpers import answers, generation, mistakes, models, prompts, rerank
 from helpers.generation import Answers
+from helpers.judge import scores, test_suite
+from helpers.judge.verdicts import Verdict, judge_all
 from helpers.run import machine
 from helpers.run.config import RunConfig
 from helpers.run.folder import Run
@@ -46,13 +47,11 @@ class Questions:
 
     def verdicts(self, sql: Sequence[str]) -> list[Verdict]:
         """Of one prediction a question, on the database and its copies."""
-        return evaluation.judge_all(self.golds, sql, self.databases, self.tables, progress="judging")
+        return judge_all(self.golds, sql, self.databases, self.tables, progress="judging")
 
     def official(self, sql: Sequence[str]) -> dict[str, float]:
         """EX and EM in per cent as the official evaluator counts them, which published figures are by."""
-        found = scores.score(
-            evaluation.judge_all(self.golds, sql, self.alone(), self.tables, official_quirks=True, progress="officially")
-        )
+        found = scores.score(judge_all(self.golds, sql, self.alone(), self.tables, official_quirks=True, progress="officially"))
         return {"ex_official": round(found["ex"], 4), "em_official": round(found["em"], 4)}
 
     def alone(self) -> dict[str, Path]:
@@ -62,7 +61,7 @@ class Questions:
 
 def scored(strict: Sequence[Verdict]) -> dict[str, float]:
     """EX in per cent with its interval, EX on altered copies too, and EM."""
-    both = scores.score(evaluation.alone(strict)) | {"ex_on_copies": scores.score(strict)["ex"]}
+    both = scores.score(strict) | {"ex_on_copies": scores.score(strict, on_copies=True)["ex"]}
     return {name: round(value, 4) for name, value in both.items()}
 
 
@@ -127,7 +126,7 @@ def any_right(beams: Answers, asked: Questions) -> float:
     """Per cent of the questions with a right one among the candidates: what a better choice could reach."""
     pairs = [(number, asked.views[number].sql(text)) for number, some in enumerate(beams) for text, _ in some]
     golds = [asked.golds[number] for number, _ in pairs]
-    verdicts = evaluation.judge_all(golds, [sql for _, sql in pairs], asked.alone(), asked.tables, progress="all candidates")
+    verdicts = judge_all(golds, [sql for _, sql in pairs], asked.alone(), asked.tables, progress="all candidates")
     right = {number for (number, _), verdict in zip(pairs, verdicts, strict=True) if verdict.exec}
     return round(100 * len(right) / len(asked.golds), 2)
 
@@ -135,8 +134,8 @@ def any_right(beams: Answers, asked: Questions) -> float:
 def still_wrong(asked: Questions, sql: Sequence[str], strict: Sequence[Verdict]) -> dict[str, dict[str, int]]:
     """How many answers are wrong on the database itself, by kind of mistake and by database, the most first."""
     kinds, databases = Counter(), Counter()
-    for (gold, db_id), one, view, verdict in zip(asked.golds, sql, asked.views, evaluation.alone(strict), strict=True):
-        if not verdict.exec:
+    for (gold, db_id), one, view, verdict in zip(asked.golds, sql, asked.views, strict, strict=True):
+        if not verdict.right:
             kinds[mistakes.kind(gold, one, view.names)] += 1
             databases[db_id] += 1
     return {"by_kind": dict(kinds.most_common()), "by_database": dict(databases.most_common())}
@@ -166,7 +165,7 @@ def measure(run: Run) -> dict[str, Any]:
         questions=[one.question for one in examples],
         golds=[(one.query, one.db_id) for one in examples],
         views=prompts.views_of(examples, dataset, settings),
-        databases=neighbours.cached({one.db_id: dataset.databases[one.db_id] for one in examples}),
+        databases=test_suite.cached_copies({one.db_id: dataset.databases[one.db_id] for one in examples}),
         tables=dataset.tables,
     )
     rows, possible = [], None

@@ -22,9 +22,10 @@ from pathlib import Path
 
 import sqlglot
 
-from helpers import evaluation, exact_match, official
 from helpers.databases import layout, schema
 from helpers.databases.sandbox import Sandbox
+from helpers.judge import exact_match, official, official_execution, verdicts
+from helpers.judge.same_result import is_ordered, same_result
 from helpers.run import machine
 from helpers.run.files import write_text
 
@@ -45,8 +46,8 @@ class Pairs:
         self.faulty = self.judge(official_quirks=True)
         self.repaired = self.judge(official_quirks=False)
 
-    def judge(self, *, official_quirks: bool) -> list[evaluation.Verdict]:
-        return evaluation.judge_all(
+    def judge(self, *, official_quirks: bool) -> list[verdicts.Verdict]:
+        return verdicts.judge_all(
             self.golds, self.predictions, self.databases, self.tables, official_quirks=official_quirks, progress="judging"
         )
 
@@ -78,23 +79,23 @@ def execution_faults(pairs: Pairs) -> Iterator[tuple[str, int]]:
 
 def run_without(sandbox: Sandbox, database: Path, gold: str, prediction: str, step: Callable[[str], str]) -> int:
     """EX by the official steps but one."""
-    if step is not official.as_read:
-        prediction = official.as_read(prediction)
-    for rewrite in official.REWRITES:
+    if step is not official_execution.read_prediction:
+        prediction = official_execution.read_prediction(prediction)
+    for rewrite in official_execution.REWRITES:
         if rewrite is not step:
             gold, prediction = rewrite(gold), rewrite(prediction)
     expected, found = sandbox.execute(database, gold), sandbox.execute(database, prediction)
-    ordered = evaluation.is_ordered(gold, by_text=True)
-    same = expected.ok and found.ok and evaluation.same_result(expected.rows, found.rows, ordered=ordered)
-    return int(same and official.mixed_numbers_agree(expected.rows, found.rows, ordered=ordered))
+    ordered = is_ordered(gold, by_text=True)
+    same = expected.ok and found.ok and same_result(expected.rows, found.rows, ordered=ordered)
+    return int(same and official_execution.mixed_numbers_agree(expected.rows, found.rows, ordered=ordered))
 
 
 STEPS = {
-    '"value" in a prediction becomes "1", even in names': official.as_read,
-    "DISTINCT is taken out of gold and prediction": official.without_distinct,
-    "statements after the first are passed over": official.first_statement,
-    "`> =` becomes `>=`": official.join_operators,
-    "YEAR(CURDATE()) becomes 2020": official.in_2020,
+    '"value" in a prediction becomes "1", even in names': official_execution.read_prediction,
+    "DISTINCT is taken out of gold and prediction": official_execution.without_distinct,
+    "statements after the first are passed over": official_execution.first_statement,
+    "`> =` becomes `>=`": official_execution.join_operators,
+    "YEAR(CURDATE()) becomes 2020": official_execution.fix_current_year,
 }
 
 
@@ -106,7 +107,7 @@ def match_faults(pairs: Pairs) -> Iterator[tuple[str, int]]:
         yield match_fault(gold, prediction, pairs.repaired[place], names[db_id]), place
 
 
-def match_fault(gold: str, prediction: str, repaired: evaluation.Verdict, names: official.Names) -> str:
+def match_fault(gold: str, prediction: str, repaired: verdicts.Verdict, names: official.Names) -> str:
     """What makes the official EM of a pair another one than the repaired."""
     if repaired.exact:
         if official.matches(gold, prediction, names):
@@ -114,9 +115,11 @@ def match_fault(gold: str, prediction: str, repaired: evaluation.Verdict, names:
         if official.read(prediction, names) is None:
             return "its parser cannot read the prediction (NOT x IN, INNER JOIN, AS in SELECT, `a=1` without spaces, …)"
         return "nested queries must be written alike (order of tables and conditions, DISTINCT, keys)"
-    if repaired.outcome not in evaluation.RAN:
+    if repaired.outcome not in verdicts.RAN:
         return "predictions that SQLite does not run can match"
-    if exact_match.matches(official.without_distinct(gold), official.without_distinct(prediction), names.columns):
+    if exact_match.matches(
+        official_execution.without_distinct(gold), official_execution.without_distinct(prediction), names.columns
+    ):
         return "DISTINCT does not count"
     if not official.matches(gold, prediction, dataclasses.replace(names, twins={})):
         return "columns linked by foreign keys count as one, whatever the query joins (SourceAirport and DestAirport)"
@@ -182,8 +185,8 @@ def parse_all(pairs: Pairs) -> None:
 def judge_from_start(pairs: Pairs, data: Path, cache: Path) -> None:
     """The judge in a new process: start, import, read, judge, with gold's results as the cache folder has them."""
     program = (
-        "import sys; from pathlib import Path; from helpers import evaluation; a, b, c = map(Path, sys.argv[1:]);"
-        "evaluation.judge_files(a, b, c / 'database', c / 'tables.json', progress='')"
+        "import sys; from pathlib import Path; from helpers.judge import files; a, b, c = map(Path, sys.argv[1:]);"
+        "files.judge_files(a, b, c / 'database', c / 'tables.json', progress='')"
     )
     with tempfile.TemporaryDirectory() as folder:
         gold, pred = Path(folder, "gold.sql"), Path(folder, "pred.sql")

@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from helpers import ask, evaluation, export, scores, views
+from helpers import ask, export, views
 from helpers.apps import own_files
 from helpers.databases import layout
+from helpers.judge import scores
+from helpers.judge.verdicts import Verdict, judge_all
 from helpers.run import machine
 from helpers.run.folder import Run
 from helpers.run.machine import ROOT
@@ -41,11 +43,11 @@ def measure(assistant: ask.Assistant, record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def judged(sql: list[str]) -> list[evaluation.Verdict]:
+def judged(sql: list[str]) -> list[Verdict]:
     """Verdicts on one prediction a question."""
     database = own_files.named()["marina"]
     golds = [(row["query"], "marina") for _, row in layout.read_rows(own_files.EXAMPLE / "dev.csv")]
-    return evaluation.judge_all(golds, sql, {"marina": database}, progress="")
+    return judge_all(golds, sql, {"marina": database}, progress="")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ import argparse
 import json
 from pathlib import Path
 
-from helpers import evaluation, neighbours, prompts, report, spider
+from helpers import prompts, report, spider
+from helpers.judge import test_suite
+from helpers.judge.verdicts import judge_all
 from helpers.run import machine
 from helpers.run.files import write_text
 
@@ -28,11 +30,11 @@ def rejudge(folder: Path) -> None:
     dataset = spider.load("spider" if record["data_name"] == "Spider" else record["data_source"])
     examples = prompts.draw(dataset.dev, kept["questions"], record["seed"])
     golds = [(example.query, example.db_id) for example in examples]
-    copies = neighbours.cached({db_id: dataset.databases[db_id] for _, db_id in golds})
+    copies = test_suite.cached_copies({db_id: dataset.databases[db_id] for _, db_id in golds})
     verdicts = {}
     for name, file in PREDICTIONS.items():
         predictions = (folder / file).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        verdicts[name] = evaluation.judge_all(golds, predictions, copies, dataset.tables, progress=f"{folder.name}, {name}")
+        verdicts[name] = judge_all(golds, predictions, copies, dataset.tables, progress=f"{folder.name}, {name}")
     differing = spider.differing(golds, dataset.databases)
     scores = report.scores_entries(verdicts["base"], verdicts["tuned"], differing)
     for name in verdicts:
@@ -40,7 +42,7 @@ def rejudge(folder: Path) -> None:
             raise ValueError(f"{folder}: EX of {name} was {kept[name]['ex']}, now {scores[name]['ex']}")
     record["evaluation"] = kept | scores | {"judged_at_commit": machine.provenance()["git_commit"]}
     write_text(folder / "scores.txt", report.scores_text(*verdicts.values(), differing, record["data_note"]))
-    base, tuned = (report.score_table(evaluation.alone(some)) for some in verdicts.values())
+    base, tuned = (report.score_table(some) for some in verdicts.values())
     report.save_plot(report.plot_scores(tuned, base, f"{record['data_name']}, by hardness"), folder / "scores.png")
     write_text(folder / "record.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 

@@ -12,9 +12,11 @@ import subprocess
 import sys
 from typing import Any
 
-from helpers import adapter, answers, evaluation, model_files, models, prompts, scores, setup, spider, training
+from helpers import adapter, answers, model_files, models, prompts, setup, spider, training
 from helpers.__main__ import literal
 from helpers.databases.sandbox import Limits
+from helpers.judge import scores
+from helpers.judge.verdicts import judge_all
 from helpers.run import machine
 from helpers.run.folder import Run
 
@@ -47,7 +49,7 @@ def judged(run: Run) -> dict[str, Any]:
     run.write_text("evaluation/predictions.txt", "".join(f"{one}\n" for one in sql))
     golds = [(example.query, example.db_id) for example in examples]
     limits = Limits(seconds=settings.query_timeout)
-    verdicts = evaluation.judge_all(golds, sql, dataset.databases, dataset.tables, limits=limits)
+    verdicts = judge_all(golds, sql, dataset.databases, dataset.tables, limits=limits)
     return {
         "questions": len(examples),
         "seen_databases": sum(example.seen for example in examples),

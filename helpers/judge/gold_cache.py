@@ -1,4 +1,4 @@
-"""Results of gold queries, kept between runs: they cost half of a judgement, and change only with the database."""
+"""Keep results of gold queries between runs: they cost half of a judgement, and change only with the database."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import hashlib
 import json
 import re
 import sqlite3
-from dataclasses import asdict
 from pathlib import Path
 
 from helpers.databases.sandbox import MIB, Result
@@ -47,12 +46,12 @@ class GoldCache:
         self.close()
 
     def close(self) -> None:
-        """Let go of the store; what it was given is kept already."""
+        """Close the store. Every result given to it is written already."""
         if self._store is not None:
             self._store.close()
 
     def get(self, database: Path, sql: str) -> Result | None:
-        """The kept result, if there is one."""
+        """Return the stored result, if there is one."""
         if self._store is None:
             return None
         try:
@@ -62,10 +61,11 @@ class GoldCache:
             return None
 
     def put(self, database: Path, sql: str, result: Result) -> None:
-        """Keep a result, if the query ran and it is not too large."""
+        """Store a result, if the query ran and the result is not too large."""
         if self._store is None or not result.ok or CHANGING.search(sql) or len(result.rows) * len(result.columns) > LARGEST // 4:
             return
-        text = json.dumps(asdict(result), default=lambda value: {"base64": base64.b64encode(value).decode()})
+        # not dataclasses.asdict: it copies every cell
+        text = json.dumps(vars(result), default=lambda value: {"base64": base64.b64encode(value).decode()})
         if len(text) <= LARGEST:
             with contextlib.suppress(sqlite3.Error):
                 self._store.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", (self._key(database, sql), text))

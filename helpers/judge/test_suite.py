@@ -1,8 +1,8 @@
-"""Altered copies of a database, on which a prediction that was right by accident gives itself away.
+"""Create altered copies of a database to expose predictions that are correct only by accident.
 
-A small stand-in for the test suite of Zhong et al. (EMNLP 2020): rows are dropped and doubled and values exchanged between rows,
-while keys still lead where they led. What is right for every content of the tables stays right; `WHERE age > 20` for `>= 20`,
-or a forgotten join, does not.
+A small substitute for the test suite of Zhong et al. (EMNLP 2020). Rows are dropped and duplicated and values exchanged between
+rows, while foreign keys still lead where they led. A query that is right for any content stays right; `WHERE age > 20` for
+`>= 20`, or a forgotten join, does not.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from helpers.run.files import file_sha256, replaced_folder
 from helpers.run.progress import tqdm
 
 COPIES = 4
-DROPPED = DOUBLED = 0.2  # share of rows
+DROPPED = DUPLICATED = 0.2  # share of rows
 LARGEST = 64 * MIB  # of a database file: its rows are held in memory
 SECONDS = 60  # for one copy
-VERSION = 1  # of the rule; a change makes all copies anew
+VERSION = 1  # of the rule; a change recomputes all copies
 DENIED = {sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_CREATE_VTABLE, sqlite3.SQLITE_DROP_VTABLE}
 
 
@@ -36,8 +36,8 @@ class Content:
 
     Attributes:
         columns: names of the columns that hold values (generated ones do not).
-        linked: places of columns that keys use: primary keys, and both ends of foreign keys.
-        unique: places of columns in which no value occurs twice.
+        linked: indices of columns that keys use: primary keys, and both ends of foreign keys.
+        unique: indices of columns in which no value occurs twice.
     """
 
     name: str
@@ -46,15 +46,15 @@ class Content:
     linked: set[int]
     unique: set[int]
 
-    def place(self, column: str) -> int | None:
-        """Where a column stands."""
+    def index(self, column: str) -> int | None:
+        """Return the index of a column; None if there is none of that name."""
         return next((at for at, name in enumerate(self.columns) if name.lower() == column.lower()), None)
 
 
-def cached(databases: Mapping[str, Path], *, progress: str = "altered copies") -> dict[str, Path]:
-    """Each database beside its copies in the course's cache, made where they are not there yet.
+def cached_copies(databases: Mapping[str, Path], *, progress: str = "altered copies") -> dict[str, Path]:
+    """Return each database beside its copies in the course's cache, which are made where they are missing.
 
-    A database that cannot have copies (too large, or with virtual tables) stands for itself.
+    A database that cannot have copies (too large, or with virtual tables) is returned itself.
     """
     made = {}
     for db_id, database in tqdm(databases.items(), desc=progress, unit="database", disable=not progress):
@@ -62,31 +62,31 @@ def cached(databases: Mapping[str, Path], *, progress: str = "altered copies") -
         try:
             if not folder.is_dir():
                 with replaced_folder(folder) as target:
-                    make(db_id, database, target / db_id)
+                    make_copies(db_id, database, target / db_id)
             made[db_id] = folder / db_id / f"{db_id}.sqlite"
         except schema.BadDatabase:
             made[db_id] = database
     return made
 
 
-def write_all(databases: Mapping[str, Path], folder: Path, *, progress: str = "altered copies") -> list[str]:
+def write_copies(databases: Mapping[str, Path], folder: Path, *, progress: str = "altered copies") -> list[str]:
     """Write databases with their copies into a folder, in the layout that the judge reads; whole or not at all.
 
     Returns:
-        why a database has no copies, for each that has none.
+        for each database without copies, the reason.
     """
     left_out = []
     with replaced_folder(folder) as target:
         for db_id, database in tqdm(databases.items(), desc=progress, unit="database", disable=not progress):
             try:
-                make(db_id, database, target / db_id)
+                make_copies(db_id, database, target / db_id)
             except schema.BadDatabase as error:
                 left_out.append(str(error))
     return left_out
 
 
-def make(db_id: str, database: Path, folder: Path, *, copies: int = COPIES) -> None:
-    """Write a database and altered copies of it into a folder of its own, always the same ones for the same content.
+def make_copies(db_id: str, database: Path, folder: Path, *, copies: int = COPIES) -> None:
+    """Write a database and altered copies of it into a folder of its own; the same content always gives the same copies.
 
     Raises:
         schema.BadDatabase: it cannot be read, is too large, or has virtual tables.
@@ -113,7 +113,7 @@ def make(db_id: str, database: Path, folder: Path, *, copies: int = COPIES) -> N
 
 
 def connect(copy: Path) -> sqlite3.Connection:
-    """A connection that may write to a copy and reach nothing else; what the database would do by itself is taken out."""
+    """Open a connection that may write to a copy and reach nothing else. Triggers are dropped."""
     connection = sqlite3.connect(copy)
     connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
     for pragma in ("trusted_schema = 0", "foreign_keys = 0", "journal_mode = memory", "synchronous = 0"):
@@ -128,7 +128,7 @@ def connect(copy: Path) -> sqlite3.Connection:
 
 
 def read_contents(connection: sqlite3.Connection, keys: Sequence[schema.ForeignKey]) -> list[Content]:
-    """All tables with their rows.
+    """Return all tables with their rows.
 
     Raises:
         sqlite3.Error: the file cannot be read, or has virtual tables.
@@ -157,16 +157,16 @@ def read_contents(connection: sqlite3.Connection, keys: Sequence[schema.ForeignK
 
 
 def alter(tables: Sequence[Content], keys: Sequence[schema.ForeignKey], rng: random.Random, *, exchanged: float) -> None:
-    """Drop rows, double rows, and exchange values within columns.
+    """Drop rows, duplicate rows, and exchange values within columns.
 
     Args:
-        exchanged: share of the columns outside of keys in which values change places.
+        exchanged: share of the columns outside of keys whose values are shuffled, 0 to 1.
     """
     drop(tables, keys, rng)
     leading = {(key.table, key.column.lower()) for key in keys}
     for table in tables:
         if not any((table.name, table.columns[at].lower()) in leading for at in table.unique):
-            double(table, rng)
+            duplicate(table, rng)
         for at in range(len(table.columns)):
             if at not in table.linked and rng.random() < exchanged:
                 values = [row[at] for row in table.rows]
@@ -176,7 +176,7 @@ def alter(tables: Sequence[Content], keys: Sequence[schema.ForeignKey], rng: ran
 
 
 def drop(tables: Sequence[Content], keys: Sequence[schema.ForeignKey], rng: random.Random) -> None:
-    """Drop rows at random, but none that a row which stays refers to."""
+    """Drop rows at random, but none that a remaining row refers to."""
     kept = {table.name: [rng.random() >= DROPPED for _ in table.rows] for table in tables}
     by_name = {table.name: table for table in tables}
     changed = True
@@ -186,7 +186,7 @@ def drop(tables: Sequence[Content], keys: Sequence[schema.ForeignKey], rng: rand
             child, parent = by_name.get(key.table), by_name.get(key.to_table)
             if child is None or parent is None:
                 continue
-            source, target = child.place(key.column), parent.place(key.to_column)
+            source, target = child.index(key.column), parent.index(key.to_column)
             if source is None or target is None:
                 continue
             needed = {row[source] for row, stays in zip(child.rows, kept[child.name], strict=True) if stays}
@@ -197,10 +197,10 @@ def drop(tables: Sequence[Content], keys: Sequence[schema.ForeignKey], rng: rand
         table.rows = [row for row, stays in zip(table.rows, kept[table.name], strict=True) if stays]
 
 
-def double(table: Content, rng: random.Random) -> None:
-    """Add rows that repeat others, with new values where none may occur twice."""
+def duplicate(table: Content, rng: random.Random) -> None:
+    """Add rows that repeat others, with new values in columns where none may occur twice."""
     highest = {at: max((row[at] for row in table.rows if isinstance(row[at], (int, float))), default=0) for at in table.unique}
-    for row in [row for row in table.rows if rng.random() < DOUBLED]:
+    for row in [row for row in table.rows if rng.random() < DUPLICATED]:
         again = list(row)
         for at in table.unique:
             highest[at] += 1
@@ -212,7 +212,7 @@ def double(table: Content, rng: random.Random) -> None:
 
 
 def write(connection: sqlite3.Connection, table: Content) -> None:
-    """Put the rows in place of those that are there; a row that the table's constraints forbid is left out."""
+    """Replace the rows in the database. A row that the table's constraints forbid is left out."""
     connection.execute(f"DELETE FROM {schema.quote_name(table.name)}")
     columns, marks = ", ".join(map(schema.quote_name, table.columns)), ", ".join("?" * len(table.columns))
     connection.executemany(f"INSERT OR IGNORE INTO {schema.quote_name(table.name)} ({columns}) VALUES ({marks})", table.rows)

@@ -1,10 +1,10 @@
-"""Exact set match: whether two queries ask for the same things, clause by clause, whatever their values and their results.
+"""Decide exact set match: do two queries ask for the same things, clause by clause, whatever their values and results?
 
-Spider's rules: what is selected, the tables, the conditions and GROUP BY count as sets, ORDER BY in order; names stand for the
-columns they mean, those that the query's joins make equal for one; values, LIMIT's number and all else in ON do not count. The
-faults of the official code are repaired: any SQL that SQLite runs is read, DISTINCT counts, each key of ORDER BY has its own
-direction, AND and OR keep their nesting, nested queries are compared by the same rules, and two columns that refer to one table
-are two. Arguments of functions that are values do not count either: strftime('%Y', x) matches strftime('%m', x).
+Spider's rules: selected columns, tables, conditions and GROUP BY are compared as sets, ORDER BY in order. A name stands for the
+column that it means, and columns that the query's joins make equal count as one. Values, LIMIT's number and all else in ON are
+ignored. The faults of the official code are repaired: any SQL that SQLite runs is read, DISTINCT counts, each key of ORDER BY has
+its own direction, AND and OR keep their nesting, nested queries are compared by the same rules, and two columns that refer to one
+table are two. Function arguments that are values are ignored as well: strftime('%Y', x) matches strftime('%m', x).
 
 Source: Yu et al., EMNLP 2018, section 6; `official` keeps the faults.
 """
@@ -28,10 +28,10 @@ COMMUTATIVE = (exp.EQ, exp.NEQ, exp.Add, exp.Mul)
 
 
 def matches(gold: str, prediction: str, columns: Columns) -> bool:
-    """Whether two queries agree by exact set match. SQL that sqlglot cannot read agrees only with the very same text.
+    """Whether two queries agree by exact set match. SQL that sqlglot cannot read agrees only with the same text.
 
     Args:
-        columns: names of the columns of each table, in lower case.
+        columns: the column names of each table, in lower case.
     """
     if gold.split() == prediction.split():
         return True
@@ -47,7 +47,7 @@ def matches(gold: str, prediction: str, columns: Columns) -> bool:
 
 
 def orders(tree: exp.Expression) -> Iterable[tuple[int, ...]]:
-    """The ways to number the occurrences of one table in a FROM."""
+    """Return the ways to number the occurrences of one table in a FROM."""
     most = max(
         (
             max(Counter(one.name.lower() for one in select.find_all(exp.Table)).values(), default=1)
@@ -60,27 +60,27 @@ def orders(tree: exp.Expression) -> Iterable[tuple[int, ...]]:
 
 @dataclass
 class Scope:
-    """What names mean in one SELECT.
+    """The meaning of names in one SELECT.
 
     Attributes:
-        tables: those of FROM, in order; the second of one name is `name#1`.
-        aliases: what T1, T2 … stand for.
-        selected: expressions that AS names.
-        twins: columns that a condition of the query makes equal -> the one that stands for them.
-        opaque: whether FROM has a source whose columns are not known (a nested query, a view).
         outer: the query that this one is nested in.
+        tables: those of FROM, in order; the second of one name is `name#1`.
+        aliases: the table that T1, T2 … stand for.
+        selected: expressions that AS names.
+        equal: columns that a condition of the query makes equal -> the one that represents them.
+        opaque: whether FROM has a source whose columns are unknown (a nested query, a view).
     """
 
     outer: Scope | None = None
     tables: list[str] = field(default_factory=list)
     aliases: dict[str, str] = field(default_factory=dict)
     selected: dict[str, Hashable] = field(default_factory=dict)
-    twins: dict[str, str] = field(default_factory=dict)
+    equal: dict[str, str] = field(default_factory=dict)
     opaque: bool = False
 
 
 class Reader:
-    """Turns a parsed query into nested tuples and sets that are equal where queries match.
+    """Turns a parsed query into nested tuples and sets, which are equal if and only if the queries match.
 
     Args:
         columns: as in `matches`.
@@ -92,7 +92,7 @@ class Reader:
         self.order = order
 
     def query(self, tree: exp.Expression, outer: Scope | None = None) -> Hashable:
-        """A whole query, with its set operations."""
+        """Return the meaning of a whole query, with its set operations."""
         if isinstance(tree, exp.Subquery):
             return self.query(tree.this, outer)
         scope = Scope(outer)
@@ -103,7 +103,7 @@ class Reader:
         if not isinstance(tree, exp.Select):
             return self.part(tree, scope)
         tables = bag(self.table(source, scope) for source in sources(tree))
-        scope.twins = self.equated(tree, scope)
+        scope.equal = self.equated(tree, scope)
         selected = [self.part(column.unalias(), scope) for column in tree.expressions]
         scope.selected = {
             column.alias.lower(): meaning
@@ -124,7 +124,7 @@ class Reader:
         )
 
     def table(self, source: exp.Expression, scope: Scope) -> Hashable:
-        """A table or nested query in FROM or JOIN, made known to the scope."""
+        """Return the meaning of a table or nested query in FROM or JOIN, and add it to the scope."""
         side, inner = "", source
         if isinstance(source, exp.Join):
             side, inner = source.side or source.method, source.this
@@ -142,7 +142,7 @@ class Reader:
         return side, content
 
     def equated(self, tree: exp.Select, scope: Scope) -> dict[str, str]:
-        """The columns that ON, USING and WHERE make equal, with the one that stands for each."""
+        """Return the columns that ON, USING and WHERE make equal, with the one that represents each."""
         groups: list[set[str]] = []
         for pair in self.equal_pairs(tree, scope):
             linked = [group for group in groups if group & pair]
@@ -150,7 +150,7 @@ class Reader:
         return {column: min(group) for group in groups for column in group}
 
     def equal_pairs(self, tree: exp.Select, scope: Scope) -> Iterable[set[str]]:
-        """Pairs of columns that must be equal in every row."""
+        """Yield pairs of columns that must be equal in every row."""
         joins = tree.args.get("joins") or []
         where = tree.args.get("where")
         for condition in [*(join.args.get("on") for join in joins), where and where.this]:
@@ -168,13 +168,13 @@ class Reader:
                 }
 
     def key(self, node: exp.Expression, scope: Scope, selected: Sequence[Hashable]) -> Hashable:
-        """A key of GROUP BY or ORDER BY: a name that AS gives, the number of a selected expression, or any expression."""
+        """Return the meaning of a key of GROUP BY or ORDER BY: an alias, a selected expression's number, or an expression."""
         if isinstance(node, exp.Literal) and node.is_int and 0 < int(node.name) <= len(selected):
             return selected[int(node.name) - 1]
         return self.part(node, scope)
 
     def ends(self, tree: exp.Expression, scope: Scope, selected: Sequence[Hashable]) -> tuple:
-        """ORDER BY, each key with its direction, and whether there is a LIMIT, and an OFFSET."""
+        """Return ORDER BY, each key with its direction, and whether there is a LIMIT and an OFFSET."""
         keys = []
         for one in order.expressions if (order := tree.args.get("order")) else []:
             named = one.this.name.lower() if isinstance(one.this, exp.Column) and not one.this.table else ""
@@ -184,7 +184,7 @@ class Reader:
         return tuple(keys), tree.args.get("limit") is not None, tree.args.get("offset") is not None
 
     def part(self, node: object, scope: Scope) -> Hashable:
-        """Any part of a query."""
+        """Return the meaning of any part of a query."""
         if isinstance(node, (list, tuple)):
             return tuple(self.part(one, scope) for one in node)
         if not isinstance(node, exp.Expression):
@@ -200,12 +200,12 @@ class Reader:
         if isinstance(node, exp.Connector):
             return type(node).__name__, bag(self.part(one, scope) for one in members(node, type(node)))
         parts = [(name, self.part(value, scope)) for name, value in node.args.items() if value not in (None, False, [])]
-        return self.in_one_form(node, dict(parts))
+        return self.normal_form(node, dict(parts))
 
-    def in_one_form(self, node: exp.Expression, parts: dict[str, Hashable]) -> Hashable:
-        """An expression whose parts are read: sides that may be swapped in one order, any list of values as one."""
+    def normal_form(self, node: exp.Expression, parts: dict[str, Hashable]) -> Hashable:
+        """Return an expression in one form: sides that may be swapped in one order, any list of values as one."""
         if parts.pop("negate", None):  # sqlglot has NOT LIKE as a kind of LIKE
-            return "Not", ("this", self.in_one_form(node, parts))
+            return "Not", ("this", self.normal_form(node, parts))
         name = type(node).__name__
         left, right = parts.get("this"), parts.get("expression")
         if isinstance(node, exp.In) and set(parts.get("expressions", ())) == {VALUE}:
@@ -217,21 +217,21 @@ class Reader:
         return name, *sorted(parts.items())
 
     def column(self, node: exp.Column, scope: Scope) -> Hashable:
-        """What a column's name means: `table.column`, an expression that AS names, or a string in double quotes."""
+        """Return what a column's name means: `table.column`, an expression that AS names, or VALUE for a quoted string."""
         name, table = node.name.lower(), node.table.lower()
         found, opaque = scope, False
         while found is not None:
             opaque |= found.opaque
             if table and table in found.aliases:
-                return found.twins.get(column := f"{found.aliases[table]}.{name}", column)
+                return found.equal.get(column := f"{found.aliases[table]}.{name}", column)
             for known in () if table else found.tables:
                 if name in self.known(known):
-                    return found.twins.get(column := f"{known}.{name}", column)
+                    return found.equal.get(column := f"{known}.{name}", column)
             if not table and name in found.selected:
                 return found.selected[name]
             found = found.outer
         return VALUE if node.this.args.get("quoted") and not table and not opaque else f"{table}.{name}"
 
     def known(self, table: str) -> Sequence[str]:
-        """The columns of a table of a scope; none for a view."""
+        """Return the columns of a table in a scope; none for a view."""
         return self.columns.get(table.partition("#")[0], ())

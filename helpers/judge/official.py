@@ -1,16 +1,16 @@
-"""The official evaluator's reading of SQL, faults included: for scores that must equal published ones to the letter.
+"""Decide exact set match as the official evaluator does, faults included, for scores that must equal published ones exactly.
 
-`exact_match` decides by the same rules without the faults; which verdicts they change is listed in results/judge/faults.md.
+`exact_match` decides by the same rules without the faults; results/judge/faults.md lists the verdicts that they change.
 
-Source: taoyds/test-suite-sql-eval at e97acc5 (Yu et al., EMNLP 2018; Zhong et al., EMNLP 2020). What it accepts, what it passes
-over and in which order it looks is kept; the code is this project's own. Not kept: that it stops when gold does not run, that
-a query may write, and that text which is not UTF-8 is an error.
+Source: taoyds/test-suite-sql-eval at e97acc5 (Yu et al., EMNLP 2018; Zhong et al., EMNLP 2020). This parser accepts, skips and
+reads in the same order as the official one; the code is this project's own. Three things differ: it does not stop when gold does
+not run, a query cannot write, and text that is not UTF-8 is no error.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 from helpers.databases.schema import Schema
@@ -25,59 +25,7 @@ SET_OPERATIONS = ("intersect", "union", "except")
 ENDS = (*CLAUSES, ")", ";")
 # Words as the natural-language tokenizer of the official code cuts them: `a=1` is one word, and so is `a,1`.
 SIGNS = re.compile(r"[*;@#$%&?!()\[\]{}<>]|`+|[«»“”‘’„‒-―]|\.{2,}|--|[:,](?!\d)|(?<=[^.])\.(?=[\])}>\"' ]*+\s*$)")
-PIECES = re.compile(r"""'(?:''|[^'])*'|"(?:""|[^"])*"|`[^`]*`|--[^\n]*|/\*.*?\*/|\w+|.""", re.DOTALL)
 NOT_READ = (IndexError, KeyError, ValueError, RecursionError)
-
-
-# ---- what is executed
-
-
-def as_read(prediction: str) -> str:
-    """The prediction as the official code takes it up: cut at a tab, each "value" made "1", even in names (its issue 21)."""
-    return prediction.strip().partition("\t")[0].replace("value", "1")
-
-
-def join_operators(sql: str) -> str:
-    """Split comparison signs put together: SQLite itself takes `> =` for an error."""
-    return sql.replace("> =", ">=").replace("< =", "<=").replace("! =", "!=")
-
-
-def first_statement(sql: str) -> str:
-    """What comes up to the first semicolon."""
-    pieces = PIECES.findall(sql)
-    return "".join(pieces[: pieces.index(";") + 1] if ";" in pieces else pieces)
-
-
-def without_distinct(sql: str) -> str:
-    """Every DISTINCT taken out."""
-    return "".join(piece for piece in PIECES.findall(sql) if piece.lower() != "distinct")
-
-
-def in_2020(sql: str) -> str:
-    """MySQL's current year made 2020."""
-    return re.sub(r"YEAR\s*\(\s*CURDATE\s*\(\s*\)\s*\)\s*", "2020", sql, flags=re.IGNORECASE)
-
-
-REWRITES = (join_operators, first_statement, without_distinct, in_2020)
-
-
-def as_executed(sql: str) -> str:
-    """The SQL that the official code runs in place of this."""
-    for rewrite in REWRITES:
-        sql = rewrite(sql)
-    return sql
-
-
-def mixed_numbers_agree(expected: Iterable[tuple], found: Iterable[tuple], *, ordered: bool) -> bool:
-    """The official quick look at two results: each row sorted by its values as text, so that 10 and 10.0 may fall apart."""
-
-    def rows(result: Iterable[tuple]) -> list[tuple]:
-        return [tuple(sorted(row, key=lambda value: str(value) + str(type(value)))) for row in result]
-
-    return rows(expected) == rows(found) if ordered else set(rows(expected)) == set(rows(found))
-
-
-# ---- exact set match
 
 
 @dataclass(frozen=True)
@@ -86,23 +34,23 @@ class Names:
 
     Attributes:
         columns: of each table.
-        twins: `table.column` -> the one that stands for all that foreign keys link it to.
+        equal: `table.column` -> the column that represents all that foreign keys link it to.
     """
 
     columns: Mapping[str, tuple[str, ...]]
-    twins: Mapping[str, str]
+    equal: Mapping[str, str]
 
 
 def names(schema: Schema, keys: Schema) -> Names:
-    """The names in a database, and its foreign keys as tables.json has them.
+    """Return the names in a database, and its foreign keys as tables.json lists them.
 
-    A key joins the first group that holds one of its ends; groups that turn out to be linked later stay apart (as they do there).
+    A key joins the first group that holds one of its ends. Groups that a later key links stay apart, as in the official code.
     """
     order = [f"{table.name}.{column.name}".lower() for table in keys.tables for column in table.columns]
-    place = {name: number for number, name in reversed(list(enumerate(order)))}
+    index = {name: number for number, name in reversed(list(enumerate(order)))}
     groups: list[set[int]] = []
     for key in keys.foreign_keys:
-        ends = {place[f"{key.table}.{key.column}".lower()], place[f"{key.to_table}.{key.to_column}".lower()]}
+        ends = {index[f"{key.table}.{key.column}".lower()], index[f"{key.to_table}.{key.to_column}".lower()]}
         group = next((some for some in groups if some & ends), None)
         if group is None:
             groups.append(ends)
@@ -113,7 +61,7 @@ def names(schema: Schema, keys: Schema) -> Names:
 
 @dataclass(frozen=True)
 class Query:
-    """What the official parser keeps of a query.
+    """The parts of a query that the official parser keeps.
 
     A column is (aggregate, `table.column`, distinct), a unit (operator, column, column or None), a condition (negated, operator,
     unit, value, value); `where`, `having` and `on` alternate conditions with 'and' and 'or'. A value is a Query, or None.
@@ -135,10 +83,10 @@ NOTHING = Query((), False, (), (), (), (), (), (), False, None)
 
 
 def matches(gold: str, prediction: str, names: Names) -> bool:
-    """Whether two queries agree by exact set match, as the official code has it; a prediction that it cannot read does not.
+    """Whether two queries agree by the official exact set match. A prediction that its parser cannot read never agrees.
 
     Raises:
-        ValueError: gold cannot be read; the official code stops here.
+        ValueError: gold cannot be read; here the official code stops.
     """
     wanted = read(gold, names)
     if wanted is None:
@@ -148,7 +96,7 @@ def matches(gold: str, prediction: str, names: Names) -> bool:
 
 
 def read(sql: str, names: Names) -> Query | None:
-    """The query as the official parser reads it; None where it gives up. What follows the query's end is passed over."""
+    """Return the query as the official parser reads it; None where it gives up. Text after the query's end is ignored."""
     try:
         return Parser(words(sql), names).query()
     except NOT_READ:
@@ -156,7 +104,7 @@ def read(sql: str, names: Names) -> Query | None:
 
 
 def words(sql: str) -> list[str]:
-    """The words of a query. A string in quotes of either kind is one; all others are in lower case.
+    """Return the words of a query. A string in quotes of either kind is one word; all others are in lower case.
 
     Raises:
         ValueError: an odd number of quotes.
@@ -174,7 +122,7 @@ def words(sql: str) -> list[str]:
 
 
 def find_aliases(words: list[str], names: Names) -> dict[str, str]:
-    """What each alias stands for: one list for the whole query, wherever an `as` stands."""
+    """Return the table that each alias stands for: one list for the whole query, wherever an `as` occurs."""
     aliases = {words[at + 1]: words[at - 1] for at, word in enumerate(words) if word == "as"}
     if set(aliases) & set(names.columns):
         raise ValueError("an alias has the name of a table")
@@ -182,7 +130,7 @@ def find_aliases(words: list[str], names: Names) -> dict[str, str]:
 
 
 class Parser:
-    """The official parser's walk over the words of one query. A word where it expects another is an error of any kind."""
+    """Walks over the words of one query as the official parser does. An unexpected word raises an error of any kind."""
 
     def __init__(self, words: list[str], names: Names, aliases: dict[str, str] | None = None) -> None:
         self.words = words
@@ -194,7 +142,7 @@ class Parser:
         return at < len(self.words) and self.words[at] in wanted
 
     def past(self, at: int, word: str) -> int:
-        """The place after a word that must stand here."""
+        """Return the position after a word that must come here."""
         if self.words[at] != word:
             raise ValueError(f"{word} is missing")
         return at + 1
@@ -362,7 +310,7 @@ class Parser:
         return self.past(at + 1, ")") if block else at + 1, ("none", column, distinct)
 
     def name(self, word: str, known: list[str]) -> str:
-        """`table.column` of a column; without a table, the first one in FROM so far that has it."""
+        """Return `table.column` of a column; without a table, that of the first one in FROM so far that has it."""
         if word == "*":
             return "*"
         if "." in word:
@@ -377,19 +325,19 @@ class Parser:
 
 
 def renamed(query: Query, names: Names) -> dict[str, str]:
-    """The columns that foreign keys link, with the one that stands for them: those of tables in the outermost FROM."""
-    return {column: twin for column, twin in names.twins.items() if column.partition(".")[0] in query.tables}
+    """Return the columns of tables in the outermost FROM that foreign keys link, with the one that represents them."""
+    return {column: same for column, same in names.equal.items() if column.partition(".")[0] in query.tables}
 
 
-def key(query: Query, twins: Mapping[str, str]) -> Hashable:
-    """What must be equal for two queries to match.
+def key(query: Query, equal: Mapping[str, str]) -> Hashable:
+    """Return what must be equal for two queries to match.
 
-    DISTINCT and values do not count, nor does the order of what is selected and of conditions; GROUP BY, HAVING and ORDER BY
-    count in order. Nested queries must be the same in everything but values.
+    DISTINCT, values, and the order of selected columns and conditions are ignored. GROUP BY, HAVING and ORDER BY count in order.
+    Nested queries must be the same in everything but values.
     """
 
     def column(one: tuple | None) -> Hashable:
-        return one and (one[0], twins.get(one[1], one[1]))
+        return one and (one[0], equal.get(one[1], one[1]))
 
     def unit(one: tuple) -> Hashable:
         return one[0], column(one[1]), column(one[2])
@@ -405,14 +353,14 @@ def key(query: Query, twins: Mapping[str, str]) -> Hashable:
         frozenset(where[1::2]),
         query.group and (tuple(column(one)[1] for one in query.group), tuple(conditions(query.having))),
         order,
-        query.then and (query.then[0], key(query.then[1], twins)),
+        query.then and (query.then[0], key(query.then[1], equal)),
         keywords(query),
         bag(query.tables),
     )
 
 
 def keywords(query: Query) -> frozenset[str]:
-    """The words that must be in both queries or in neither."""
+    """Return the keywords that must be in both queries or in neither."""
     everywhere = (query.on, query.where, query.having)
     found = {name for name in ("where", "group", "having", "order", "limit") if getattr(query, name)}
     found |= {query.order[0]} if query.order else set()

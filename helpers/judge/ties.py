@@ -1,4 +1,4 @@
-"""Gold whose result is left to chance: ORDER BY leaves rows that differ in any order, and LIMIT may cut between them."""
+"""Find gold whose result is left to chance: ORDER BY leaves tied rows in any order, and LIMIT may cut between them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from helpers.databases.sql import parse
 def is_tied(sql: str, expected: Result, run: Callable[[str], Result]) -> bool:
     """Whether another order of rows, or another choice of the last ones, would be as right as `expected`.
 
-    The query is run once more with its ORDER BY keys as further columns and one row beyond LIMIT: two rows in a row with the same
-    keys and different values are a tie. Queries with DISTINCT, OFFSET or a set operation are not looked into, nor nested ones.
+    The query is run once more with its ORDER BY keys as further columns and one row beyond LIMIT. Two consecutive rows with the
+    same keys and different values are a tie. Queries with DISTINCT, OFFSET or a set operation are not examined, nor nested ones.
 
     Args:
         expected: the result of `sql`.
@@ -29,7 +29,7 @@ def is_tied(sql: str, expected: Result, run: Callable[[str], Result]) -> bool:
         return False
     widened = tree.copy()
     for key in order.expressions:
-        meant = selected(tree, key.this)
+        meant = resolved_key(tree, key.this)
         if meant is None:
             return False
         widened.append("expressions", meant.copy())
@@ -43,8 +43,8 @@ def is_tied(sql: str, expected: Result, run: Callable[[str], Result]) -> bool:
     return same and has_tie(found.rows, keys)
 
 
-def selected(tree: exp.Select, key: exp.Expression) -> exp.Expression | None:
-    """What an ORDER BY key means: a name that AS gives, or for `ORDER BY 2` the second selected expression.
+def resolved_key(tree: exp.Select, key: exp.Expression) -> exp.Expression | None:
+    """Return the expression that an ORDER BY key means: what its alias names, or for `ORDER BY 2` the second selected one.
 
     Returns:
         None if a star hides which expression that is.
@@ -60,5 +60,5 @@ def selected(tree: exp.Select, key: exp.Expression) -> exp.Expression | None:
 
 
 def has_tie(rows: Sequence[tuple], keys: int) -> bool:
-    """Whether two rows in a row agree in their last `keys` values and not in the others."""
+    """Whether two consecutive rows agree in their last `keys` values and not in the others."""
     return any(a[-keys:] == b[-keys:] and a != b for a, b in itertools.pairwise(rows))

@@ -1,4 +1,4 @@
-"""How hard a query is: easy, medium, hard or extra, by the rules of Spider's official evaluator."""
+"""Rate how hard a query is: easy, medium, hard or extra, by the rules of Spider's official evaluator."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ LEVELS = ("easy", "medium", "hard", "extra")
 
 @functools.cache
 def hardness(sql: str) -> str:
-    """The official hardness of a gold query.
+    """Return the official hardness of a gold query.
 
-    Three counts decide: clauses (WHERE, GROUP BY, ORDER BY, LIMIT, joins, OR, LIKE), nested queries and set operations,
-    and others (more than one aggregate, column, condition, grouping). They look at the outermost query alone, as the official
-    code does, and keep its habit of counting a NOT in WHERE, and an AND or OR in HAVING, as an aggregate.
+    Three counts decide: clauses (WHERE, GROUP BY, ORDER BY, LIMIT, joins, OR, LIKE), nested queries and set operations, and
+    others (more than one aggregate, column, condition, grouping). As in the official code, they look at the outermost query
+    only, and count a NOT in WHERE, and an AND or OR in HAVING, as an aggregate.
 
     Returns:
-        one of LEVELS; "extra" for SQL that sqlglot cannot parse, or nested deeper than Python's stack.
+        one of LEVELS; "extra" for SQL that sqlglot cannot parse, or that nests deeper than Python's stack.
 
     Source: `Evaluator.eval_hardness` in taoyds/test-suite-sql-eval, evaluation.py.
     """
@@ -32,7 +32,7 @@ def hardness(sql: str) -> str:
 
 
 def hardness_of_tree(tree: exp.Expression) -> str:
-    """The hardness of a parsed query."""
+    """Return the hardness of a parsed query."""
     nested = 0
     while isinstance(tree, (*SET_OPERATIONS, exp.Subquery)):
         nested |= isinstance(tree, SET_OPERATIONS)
@@ -41,13 +41,13 @@ def hardness_of_tree(tree: exp.Expression) -> str:
         return "extra"
     joins = tree.args.get("joins") or []
     where, having = flat(tree.args.get("where")), flat(tree.args.get("having"))
-    everywhere = where + having + [link for join in joins for link in flat(join.args.get("on"))]
+    everywhere = where + having + [one for join in joins for one in flat(join.args.get("on"))]
     nested += sum(condition.find(exp.Select) is not None for _, condition in everywhere)
     return level(count_clauses(tree, joins, everywhere), count_others(tree, where, having), nested)
 
 
 def level(clauses: int, others: int, nested: int) -> str:
-    """The level that the three counts make."""
+    """Return the level that the three counts make."""
     if clauses <= 1 and others == 0 and nested == 0:
         return "easy"
     if nested == 0 and ((others <= 2 and clauses <= 1) or (clauses <= 2 and others < 2)):
@@ -60,26 +60,26 @@ def level(clauses: int, others: int, nested: int) -> str:
 
 
 def flat(clause: exp.Expression | None) -> list[tuple[str, exp.Expression]]:
-    """The conditions of a WHERE, HAVING or ON in order, each with the word before it ('', 'and', 'or').
+    """Return the conditions of a WHERE, HAVING or ON in order, each with the word before it ('', 'and', 'or').
 
-    Parentheses fall away, and what follows an OR is lost after a comparison with a column (`a < b OR c < d`): the
-    official parser reads on to the next AND there.
+    Parentheses are removed. What follows an OR is lost after a comparison with a column (`a < b OR c < d`): the official parser
+    reads on to the next AND there.
     """
     kept: list[tuple[str, exp.Expression]] = []
-    for word, condition in links(clause):
+    for word, condition in conditions(clause):
         if not (word == "or" and kept and compares_columns(kept[-1][1])):
             kept.append((word, condition))
     return kept
 
 
-def links(clause: exp.Expression | None, word: str = "") -> list[tuple[str, exp.Expression]]:
-    """The conditions of a clause in the order written, each with the word before it."""
+def conditions(clause: exp.Expression | None, word: str = "") -> list[tuple[str, exp.Expression]]:
+    """Return the conditions of a clause in the order written, each with the word before it."""
     if clause is None:
         return []
     if isinstance(clause, (exp.Where, exp.Having, exp.Paren)):
-        return links(clause.this, word)
+        return conditions(clause.this, word)
     if isinstance(clause, exp.Connector):
-        return links(clause.left, word) + links(clause.right, "or" if isinstance(clause, exp.Or) else "and")
+        return conditions(clause.left, word) + conditions(clause.right, "or" if isinstance(clause, exp.Or) else "and")
     return [(word, clause)]
 
 
@@ -90,7 +90,7 @@ def compares_columns(condition: exp.Expression) -> bool:
 
 
 def count_clauses(tree: exp.Select, joins: list[exp.Join], everywhere: list[tuple[str, exp.Expression]]) -> int:
-    """Component 1 of the official code."""
+    """Count what the official code calls component 1."""
     present = sum(tree.args.get(name) is not None for name in ("where", "group", "order", "limit"))
     ors = sum(word == "or" for word, _ in everywhere)
     likes = sum(isinstance(without_not(condition), exp.Like) for _, condition in everywhere)
@@ -98,7 +98,7 @@ def count_clauses(tree: exp.Select, joins: list[exp.Join], everywhere: list[tupl
 
 
 def count_others(tree: exp.Select, where: list[tuple[str, exp.Expression]], having: list[tuple[str, exp.Expression]]) -> int:
-    """The official code's `count_others`."""
+    """Count as the official code's `count_others` does."""
     order = tree.args.get("order")
     group = tree.args.get("group")
     aggregates = sum(isinstance(first_operand(column), exp.AggFunc) for column in tree.expressions)
@@ -110,14 +110,14 @@ def count_others(tree: exp.Select, where: list[tuple[str, exp.Expression]], havi
 
 
 def first_operand(column: exp.Expression) -> exp.Expression:
-    """What a selected expression starts with: `max(a)` of `max(a) - min(a) AS spread`."""
+    """Return the first operand of a selected expression: `max(a)` in `max(a) - min(a) AS spread`."""
     while isinstance(column, (exp.Alias, exp.Paren, exp.Binary)):
         column = column.this
     return column
 
 
 def without_not(condition: exp.Expression) -> exp.Expression:
-    """`x LIKE y` of `x NOT LIKE y`."""
+    """Return a condition without its negation: `x LIKE y` for `x NOT LIKE y`."""
     while isinstance(condition, (exp.Not, exp.Paren)):
         condition = condition.this
     return condition
