@@ -1,4 +1,4 @@
-"""Model and tokenizer, ready for training or answering, with Unsloth on a CUDA GPU and with transformers and PEFT elsewhere."""
+"""Step 3, Model: load model, adapter and tokenizer, with Unsloth on a CUDA GPU, else with transformers and PEFT."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers.model_files import CHATML, ModelFiles, ModelNotFound, find
 from helpers.run import machine, memory, processes
 from helpers.run.config import RunConfig
 from helpers.run.folder import OtherConfiguration
+from helpers.sources import model_files
+from helpers.sources.model_files import CHATML, ModelFiles, ModelNotFound
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CONTEXT = 2048  # tokens that a model is set up for at least: dev prompts may be longer than any training example
+CONTEXT = 2048  # tokens; the shortest context that Unsloth prepares: dev prompts may be longer than any training example
 PADS = ("<|finetune_right_pad_id|>", "<|endoftext|>", "<pad>", "<unk>")  # Llama 3, SmolLM2, others
 
 
 def check_machine(settings: RunConfig) -> None:
-    """Refuse, before anything slow, what this machine cannot run.
+    """Check that this machine can run what the settings ask for, before anything slow.
 
     Raises:
         ValueError: naming the settings to change.
@@ -51,13 +52,17 @@ def check_machine(settings: RunConfig) -> None:
 
 
 def start_engine(settings: RunConfig) -> None:
-    """Check the machine and start the engine; before anything else imports transformers, TRL or PEFT, for Unsloth patches them.
+    """Check the machine and import the engine.
+
+    Call it before anything imports transformers, TRL or PEFT: Unsloth patches them when it is imported.
 
     Raises: as `check_machine`.
     """
     check_machine(settings)
     if machine.engine(settings.engine) == "unsloth":
-        os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")  # it would ask the Hub, and without a network wait two minutes
+        os.environ.setdefault(
+            "UNSLOTH_DISABLE_STATISTICS", "1"
+        )  # they go to the Hub; without a network Unsloth waits two minutes
         os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(machine.cache_dir() / "unsloth_compiled"))
         import unsloth  # noqa: F401
     from transformers.utils import logging
@@ -66,15 +71,15 @@ def start_engine(settings: RunConfig) -> None:
 
 
 def to_answer(settings: RunConfig) -> RunConfig:
-    """The settings for a model that will answer: by transformers where several candidates are wanted: Unsloth has no beams."""
+    """Return the settings for a model that will answer. Several candidates need transformers: Unsloth has no beam search."""
     return settings.with_overrides({"engine": "transformers"}, "beam search") if settings.candidates > 1 else settings
 
 
 def load_tokenizer(files: ModelFiles) -> Any:
-    """The tokenizer, with a pad token inside the vocabulary and no system turn of its own making.
+    """Return the tokenizer, with a pad token inside the vocabulary and a chat template that adds no system turn of its own.
 
     Raises:
-        ModelNotFound: it has no chat template, so it belongs to a base model and not to one that follows instructions.
+        ModelNotFound: it has no chat template, so it belongs to a pretrained model and not to one that follows instructions.
     """
     from transformers import AutoTokenizer
 
@@ -82,7 +87,7 @@ def load_tokenizer(files: ModelFiles) -> Any:
     if not tokenizer.chat_template:
         raise ModelNotFound(f"{files.folder.name} has no chat template: take the Instruct version of the model")
     if "named SmolLM" in tokenizer.chat_template:
-        tokenizer.chat_template = CHATML  # its own adds 20 tokens of small talk to every prompt
+        tokenizer.chat_template = CHATML  # its own adds a system turn of 20 tokens to every prompt
     if tokenizer.pad_token is None:
         vocabulary = tokenizer.get_vocab()
         tokenizer.pad_token = next((pad for pad in PADS if pad in vocabulary), tokenizer.eos_token)
@@ -90,22 +95,22 @@ def load_tokenizer(files: ModelFiles) -> Any:
 
 
 def load(settings: RunConfig, files: ModelFiles | None = None) -> tuple[Any, Any]:
-    """Model with a fresh adapter, and tokenizer, ready for training.
+    """Return the model with a new adapter, and the tokenizer, ready for training.
 
-    The adapter changes nothing until it is trained (its second matrix starts at zero), so the model answers as its base does.
+    The adapter's second matrix starts at zero, so until it is trained the model answers as its base does.
 
     Args:
         files: the model's files, if they have been found already.
 
     Raises:
-        ModelNotFound: see `find`.
-        ValueError: this machine cannot do what the settings ask for.
+        ModelNotFound: as `model_files.find`.
+        ValueError: as `check_machine`.
     """
     start_engine(settings)
     memory.limit_gpu_memory()
-    files = files or find(settings.model_name)
+    files = files or model_files.find(settings.model_name)
     if machine.engine(settings.engine) == "unsloth":
-        model = load_with_unsloth(settings, files)  # before transformers: unsloth patches it at import
+        model = load_with_unsloth(settings, files)
     else:
         model = load_with_transformers(settings, files)
     tokenizer = load_tokenizer(files)
@@ -115,7 +120,7 @@ def load(settings: RunConfig, files: ModelFiles | None = None) -> tuple[Any, Any
 
 
 def load_with_unsloth(settings: RunConfig, files: ModelFiles) -> Any:
-    """Unsloth's model and adapter."""
+    """Load model and adapter with Unsloth."""
     from unsloth import FastLanguageModel
 
     model, _ = FastLanguageModel.from_pretrained(
@@ -138,7 +143,7 @@ def load_with_unsloth(settings: RunConfig, files: ModelFiles) -> Any:
 
 
 def load_with_transformers(settings: RunConfig, files: ModelFiles) -> Any:
-    """Transformers' model and PEFT's adapter."""
+    """Load the model with transformers and add an adapter with PEFT."""
     import torch
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig, set_seed
@@ -171,10 +176,10 @@ def load_with_transformers(settings: RunConfig, files: ModelFiles) -> Any:
 
 
 def set_checkpointing(model: Any, on: bool) -> None:
-    """Recompute activations in the backward pass, or store them."""
+    """Switch gradient checkpointing on (recompute activations in the backward pass) or off (store them)."""
     unsloth = sys.modules.get("unsloth")
     if unsloth is not None:
-        model._unsloth_gradient_checkpointing = on  # what its trainer goes back to before every training
+        model._unsloth_gradient_checkpointing = on  # its trainer restores this before every training
         unsloth.FastLanguageModel.for_training(model, use_gradient_checkpointing=on)
     elif on:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -183,23 +188,23 @@ def set_checkpointing(model: Any, on: bool) -> None:
 
 
 def torch_dtype(settings: RunConfig) -> Any:
-    """The torch type for the arithmetic of these settings."""
+    """Return the torch type of the settings' arithmetic."""
     import torch
 
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[machine.precision(settings.precision)]
 
 
 def load_trained(settings: RunConfig, adapter: Path) -> tuple[Any, Any]:
-    """Model with a trained adapter, and tokenizer.
+    """Return the model with a trained adapter, and the tokenizer.
 
     Args:
         adapter: its folder, `adapter/` in a run.
 
     Raises:
-        runs.OtherConfiguration: the adapter is another model's, or of another shape.
+        OtherConfiguration: the adapter belongs to another model or has another shape.
     """
     model, tokenizer = load(to_answer(settings))
-    # after Unsloth, which patches it
+    # imported after Unsloth, which patches it
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
 
@@ -212,7 +217,7 @@ def load_trained(settings: RunConfig, adapter: Path) -> tuple[Any, Any]:
 
 @contextlib.contextmanager
 def answering(model: Any, *, base: bool = False) -> Iterator[Any]:
-    """The model set to answer instead of learn; with `base`, as it was before training (its adapter switched off)."""
+    """Put the model into inference mode within the block; `base` disables its adapter."""
     unsloth = sys.modules.get("unsloth")
     was_training = model.training
     if unsloth is not None:
@@ -227,7 +232,7 @@ def answering(model: Any, *, base: bool = False) -> Iterator[Any]:
         model.train(was_training)
 
 
-# ---- what a model weighs
+# ---- weights
 
 
 def weight_table(model: Any) -> pd.DataFrame:

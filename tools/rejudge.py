@@ -1,7 +1,7 @@
-"""Judge kept runs anew, after the judge has changed: python -m tools.rejudge results/NAME... (SPIDER_DIR for runs on Spider).
+"""Judge kept runs again after the judge has changed: python -m tools.rejudge results/NAME... (SPIDER_DIR for runs on Spider).
 
-Predictions stay as they are; the scores in record.json, scores.txt and the plot are written anew. A run whose EX would become
-another one is refused: that is for a look, not for a tool. Folders without predictions of both models are passed over.
+Predictions stay; the scores in record.json, scores.txt and the plot are rewritten. A run whose EX would change is refused: that
+needs a look, not a tool. Folders without the predictions of both models are skipped.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ import argparse
 import json
 from pathlib import Path
 
-from helpers import prompts, report, spider
-from helpers.judge import test_suite
-from helpers.judge.verdicts import judge_all
+from helpers import data, evaluate
+from helpers.prompts.message import database_prompt
+from helpers.prompts.question import Question
+from helpers.report import plots, tables
 from helpers.run import machine
+from helpers.run.config import RunConfig
 from helpers.run.files import write_text
+from helpers.sources import spider
 
 PREDICTIONS = {"base": "predictions_base.txt", "tuned": "predictions.txt"}
 
 
 def rejudge(folder: Path) -> None:
-    """Judge base and tuned predictions of one kept run.
+    """Judge the base and tuned predictions of one kept run.
 
     Raises:
         ValueError: EX differs from the record's.
@@ -28,22 +31,22 @@ def rejudge(folder: Path) -> None:
     record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     kept = record["evaluation"]
     dataset = spider.load("spider" if record["data_name"] == "Spider" else record["data_source"])
-    examples = prompts.draw(dataset.dev, kept["questions"], record["seed"])
-    golds = [(example.query, example.db_id) for example in examples]
-    copies = test_suite.cached_copies({db_id: dataset.databases[db_id] for _, db_id in golds})
+    prompts = {db_id: database_prompt(path, "question_only") for db_id, path in dataset.databases.items()}
+    examples = data.draw(dataset.dev, kept["questions"], record["seed"])
+    questions = [Question(example.question, prompts[example.db_id], "", example) for example in examples]
     verdicts = {}
     for name, file in PREDICTIONS.items():
-        predictions = (folder / file).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        verdicts[name] = judge_all(golds, predictions, copies, dataset.tables, progress=f"{folder.name}, {name}")
-    differing = spider.differing(golds, dataset.databases)
-    scores = report.scores_entries(verdicts["base"], verdicts["tuned"], differing)
+        sql = (folder / file).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        verdicts[name] = evaluate.judge(questions, sql, RunConfig(), progress=f"{folder.name}, {name}")
+    differing = spider.differing([(example.query, example.db_id) for example in examples], dataset.databases)
+    scores = evaluate.scores_entries(verdicts["base"], verdicts["tuned"], differing)
     for name in verdicts:
         if abs(scores[name]["ex"] - kept[name]["ex"]) > 0.01:  # older records have two decimals
             raise ValueError(f"{folder}: EX of {name} was {kept[name]['ex']}, now {scores[name]['ex']}")
     record["evaluation"] = kept | scores | {"judged_at_commit": machine.provenance()["git_commit"]}
-    write_text(folder / "scores.txt", report.scores_text(*verdicts.values(), differing, record["data_note"]))
-    base, tuned = (report.score_table(some) for some in verdicts.values())
-    report.save_plot(report.plot_scores(tuned, base, f"{record['data_name']}, by hardness"), folder / "scores.png")
+    write_text(folder / "scores.txt", evaluate.scores_text(*verdicts.values(), differing, record["data_note"]))
+    base, tuned = (tables.score_table(system) for system in verdicts.values())
+    plots.save_plot(plots.plot_scores(tuned, base, f"{record['data_name']}, by hardness"), folder / "scores.png")
     write_text(folder / "record.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -53,6 +56,6 @@ if __name__ == "__main__":
     for folder in parser.parse_args().folders:
         lacking = [name for name in ("record.json", *PREDICTIONS.values()) if not (folder / name).is_file()]
         if lacking:
-            print(f"{folder}: passed over, it has no {', '.join(lacking)}")
+            print(f"{folder}: skipped, it has no {', '.join(lacking)}")
         else:
             rejudge(folder)

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from helpers import claims
+from helpers.apps import claims
 from helpers.run.files import write_text
 from helpers.run.folder import OUTPUTS
 from helpers.run.machine import ROOT

@@ -1,4 +1,4 @@
-"""A user's files -> one SQLite database to ask: SQLite as it is, CSV files read into a database of their own."""
+"""Open a user's files as one SQLite database: SQLite files as they are, CSV files as the tables of a new database."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from helpers import spider
 from helpers.databases import layout, schema
 from helpers.databases.schema import BadDatabase
 from helpers.run import machine
 from helpers.run.files import replaced_folder
+from helpers.sources import spider
 
-EXAMPLE = Path(__file__).parents[1] / "example"  # a database that belongs to no data set, with questions written by hand
+EXAMPLE = spider.SAMPLE.parent / "example"  # a database that belongs to no data set, with questions written by hand
 CSV = (".csv", ".tsv")
 CSV_BYTES = 200 * 1024**2  # of all CSV files together; they are held in memory once
 CSV_COLUMNS = 500
@@ -26,14 +26,14 @@ NUMBER = r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d{1,2})?"
 
 
 def open_database(name: str | Path, folder: Path) -> Path:
-    """The SQLite file behind a name, checked to be one that can be asked.
+    """Return the SQLite file behind a name, checked to be readable.
 
     Args:
         name: an SQLite file, a CSV or TSV file, a folder of them (a table each), or a database that comes with the course.
-        folder: where a database from CSV files is written.
+        folder: where a database made from CSV files is written.
 
     Raises:
-        BadDatabase: there is nothing of that name, or it is no database, damaged, locked, or without a table.
+        BadDatabase: nothing has that name, or it is no database, damaged, locked or without a table.
     """
     path = Path(name).expanduser()
     if not path.exists():
@@ -56,7 +56,7 @@ def open_database(name: str | Path, folder: Path) -> Path:
 
 
 def named() -> dict[str, Path]:
-    """The databases that come with the course, by name: the example, which no training has seen, and the sample's."""
+    """Return the databases that come with the course, by name: the example, which no training has seen, and the demo data's."""
     script = (EXAMPLE / "marina.sql").read_text(encoding="utf-8")
     folder = machine.cache_dir() / f"example-{hashlib.sha256(script.encode()).hexdigest()[:12]}"
     if not folder.is_dir():
@@ -69,13 +69,13 @@ def named() -> dict[str, Path]:
 
 
 def from_csv(files: Sequence[Path], database: Path) -> Path:
-    """Write CSV files as the tables of a new SQLite file, one a table, and give its path.
+    """Write CSV files as the tables of a new SQLite file, one table each, and return its path.
 
-    Names of tables and columns become plain words (`Order date` is `Order_date`), for a model writes those without mistakes.
-    A column of numbers alone is stored as numbers, unless one of them starts with a 0 that would be lost. Empty cells are NULL.
+    Names of tables and columns become plain words (`Order date` is `Order_date`), which a model writes without mistakes.
+    A column that holds only numbers is stored as numbers, unless one starts with a 0 that would be lost. Empty cells are NULL.
 
     Raises:
-        BadDatabase: a file that cannot be read as CSV, is too large, or holds no rows; the message names it.
+        BadDatabase: names the file that cannot be read as CSV, is too large, or holds no rows.
     """
     size = sum(file.stat().st_size for file in files)
     if size > CSV_BYTES:
@@ -95,17 +95,17 @@ def from_csv(files: Sequence[Path], database: Path) -> Path:
 
 
 def read_csv(file: Path):  # noqa: ANN201 pandas is imported late
-    """A CSV or TSV file as a pandas table with plain, distinct column names and typed columns.
+    """Return a CSV or TSV file as a pandas table with plain, distinct column names and typed columns.
 
     Raises:
-        BadDatabase: it cannot be read as one.
+        BadDatabase: the file cannot be read.
     """
     import pandas as pd
 
     options = {"dtype": str, "keep_default_na": False, "na_values": [""], "encoding": "utf-8-sig", "index_col": False}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # cells beyond the head line would be dropped
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # it would drop cells that lie right of the header
             table = pd.read_csv(file, sep=delimiter(file), **options)
     except UnicodeDecodeError as error:
         raise BadDatabase(f"{file} is not UTF-8 text: save it as “CSV UTF-8”") from error
@@ -114,7 +114,7 @@ def read_csv(file: Path):  # noqa: ANN201 pandas is imported late
     if table.shape[1] > CSV_COLUMNS:
         raise BadDatabase(f"{file} has {table.shape[1]:,} columns, {CSV_COLUMNS} are allowed")
     if table.empty:
-        raise BadDatabase(f"{file} has no rows below its head line")
+        raise BadDatabase(f"{file} has no rows below its header")
     table.columns = distinct([plain(re.sub(r"^Unnamed: \d+$", "", str(name)), "column") for name in table.columns])
     for name in table.columns:
         given = table[name].dropna()
@@ -126,7 +126,7 @@ def read_csv(file: Path):  # noqa: ANN201 pandas is imported late
 
 
 def delimiter(file: Path) -> str:
-    """The sign between the cells of a CSV file: comma, semicolon, tab or bar, as its first lines have it."""
+    """Return the character between the cells of a CSV file, judged by its first lines: comma, semicolon, tab or bar."""
     with open(file, encoding="utf-8-sig", errors="replace") as text:
         head = text.read(64 * 1024)
     try:
@@ -136,20 +136,20 @@ def delimiter(file: Path) -> str:
 
 
 def plain(name: str, otherwise: str) -> str:
-    """A name of letters, digits and underscores that starts with no digit; `otherwise` where nothing is left of it."""
+    """Return a name of letters, digits and underscores that does not start with a digit; `otherwise` if nothing is left of it."""
     name = re.sub(r"\W+", "_", name).strip("_")[:60] or otherwise
     return f"{otherwise}_{name}" if name[0].isdigit() else name
 
 
 def distinct(names: Sequence[str]) -> list[str]:
-    """The names with a number behind those that came before, upper and lower case alike."""
+    """Return the names, each different in lower case: a repeated name gets a number."""
     taken: set[str] = set()
     made = []
     for name in names:
-        number, one = 1, name
-        while one.lower() in taken:
+        number, unique = 1, name
+        while unique.lower() in taken:
             number += 1
-            one = f"{name}_{number}"
-        taken.add(one.lower())
-        made.append(one)
+            unique = f"{name}_{number}"
+        taken.add(unique.lower())
+        made.append(unique)
     return made

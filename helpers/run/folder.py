@@ -40,7 +40,10 @@ class Run:
         self.path = path
 
     def __repr__(self) -> str:
-        return f"Run({machine.short_path(self.path)})"
+        return f"Run({self})"
+
+    def __str__(self) -> str:
+        return machine.short_path(self.path)
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name

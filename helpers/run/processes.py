@@ -128,8 +128,11 @@ def check_count(processes: int) -> None:
         raise ValueError(f"num_processes={processes}, but this machine has {available} {kind}: lower it")
 
 
-def launch(job: str, run: Run, processes: int, *options: str) -> None:
-    """Run a job of `helpers.worker` in several processes on this machine and print what it prints.
+def launch(jobs: str, run: Run, processes: int, *options: str) -> None:
+    """Run jobs of `helpers.worker` in several processes on this machine and print what they print.
+
+    Args:
+        jobs: one, or several separated by commas.
 
     Raises:
         torch.cuda.OutOfMemoryError: one of the GPUs ran out of memory.
@@ -139,7 +142,7 @@ def launch(job: str, run: Run, processes: int, *options: str) -> None:
     (run / FAILURE).unlink(missing_ok=True)
     memory.empty_cache()  # the first process shares this one's GPU
     running = subprocess.Popen(
-        [*launch_command(processes), job, str(run.path), *options],
+        [*launch_command(processes), jobs, str(run.path), *options],
         cwd=machine.ROOT,
         env=os.environ | {"COURSE_HEADLESS": "1", "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
