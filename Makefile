@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test lint unit notebooks repository tables colab clean
+.PHONY: help run test lint unit notebooks parity slow oldest repository tables colab clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,16 +13,26 @@ help: ## Show this list
 run: $(VENV)/ready ## The whole course, headless, with what this machine has
 	$(BIN)/python -m helpers run
 
-test: lint unit notebooks ## What a change must pass: no GPU, and no network once it is set up
+test: lint ## What a change must pass: no GPU, and no network once it is set up
+	$(MAKE) -j2 unit notebooks
 
 lint: $(VENV)/ready-dev ## Ruff over modules, tests and notebook cells
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 unit: $(VENV)/ready-dev ## The tests, the course by papermill among them
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+	$(BIN)/python -m pytest -p no:nbmake -n 2 --dist loadfile tests
 
 notebooks: $(VENV)/ready-dev ## Every notebook from top to bottom by nbmake, on the smallest preset
 	RUN_PRESET=smoke RUN_DIR=$$(mktemp -d)/run $(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks
+
+parity: $(VENV)/ready-dev ## Every official verdict and every translation, on all of Spider (SPIDER_DIR, PARITY_DIR)
+	$(BIN)/python -m pytest -p no:nbmake -n 2 -m parity tests
+
+slow: $(VENV)/ready-dev ## Trainings that are killed, conversions to GGUF, 10,000 statements at random
+	$(BIN)/python -m pytest -p no:nbmake -n 2 -m slow tests
+
+oldest: $(VENV)/oldest ## The tests that need no model, with the oldest versions that the requirements allow
+	$(VENV)/oldest/bin/python -m pytest -n 2 --dist loadfile tests
 
 repository: $(VENV)/ready ## NAME=owner/name: write the public address into badges and bootstrap cells
 	$(BIN)/python -m tools.repository $(NAME)
@@ -48,3 +58,10 @@ $(VENV)/ready: $(REQUIREMENTS) requirements-common.txt
 $(VENV)/ready-dev: $(VENV)/ready requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
+
+# Without the packages that a model needs, the tests of a model are skipped.
+$(VENV)/oldest: $(VENV)/ready-dev
+	$(PYTHON) -m venv $@
+	grep -vE '^(#|datasets|trl|llguidance|gradio|sentencepiece)' requirements-common.txt | cat - requirements-dev.txt \
+		| sed -nE 's/^(jupyter|nbmake|ruff)[>=].*//; s/^([A-Za-z_-]+)[>=]=([0-9.]+).*/\1==\2/p' > $@/oldest.txt
+	$@/bin/pip install --quiet --disable-pip-version-check -r $@/oldest.txt || { rm -rf $@; exit 1; }

@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import gc
 import os
 import shutil
 import sqlite3
@@ -12,6 +13,7 @@ from helpers.databases import schema
 from helpers.run import machine
 
 ROOT = machine.ROOT
+gc.set_threshold(100_000, 20, 20)  # importing torch and its libraries would have the garbage looked through a hundred times
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch here and in what tests start: two workers share the cores
 SPIDER_DIR, PARITY_DIR = os.environ.get("SPIDER_DIR"), os.environ.get("PARITY_DIR")
 
@@ -141,12 +143,19 @@ def plain_machine(monkeypatch):
     return put_in
 
 
+@pytest.fixture(scope="module", autouse=True)
+def spared_modules():
+    """What is imported by now is no garbage. Each training looks through it several times, half a second a time."""
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
     """Preset smoke, its tiny model made anew: no file of an older version stands in for it."""
     from helpers.run import presets
     from helpers.sources import model_files
 
+    pytest.importorskip("torch")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COURSE_CACHE", str(tmp_path_factory.mktemp("model_cache")))
         folder = model_files.find(presets.TINY).folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import typing
 from collections.abc import Mapping
@@ -216,6 +217,12 @@ def settings_fields() -> list[dataclasses.Field]:
     return [field for field in dataclasses.fields(RunConfig) if "stage" in field.metadata]
 
 
+@functools.cache
+def setting_types() -> dict[str, Any]:
+    """Return the type of every setting. Python finds it by evaluating the annotation, so it is done once."""
+    return typing.get_type_hints(RunConfig)
+
+
 def stage_of(name: str) -> str:
     """Return the first notebook (one of STAGES) whose results depend on a setting."""
     return {field.name: field.metadata["stage"] for field in settings_fields()}[name]
@@ -234,7 +241,7 @@ def checked(name: str, value: Any) -> Any:
     if name not in fields:
         raise ValueError(f"No parameter is called {name!r}.{suggestion(name, fields)}")
     metadata = fields[name].metadata
-    value = as_type(name, value, typing.get_type_hints(RunConfig)[name])
+    value = as_type(name, value, setting_types()[name])
     for one in value if isinstance(value, tuple) else (value,):
         if metadata["choices"] and one not in metadata["choices"]:
             near = nearest(str(one), map(str, metadata["choices"]))

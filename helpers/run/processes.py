@@ -61,7 +61,10 @@ def show_own_gpu() -> None:
     """
     if is_distributed():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[local_rank()] if visible else str(local_rank())
+        if visible is None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = str(local_rank())
+        elif "," in visible:  # else no GPU is visible, for which "" and "-1" stand: the CPU has no share to name
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[local_rank()]
         os.environ["LOCAL_RANK"] = "0"  # by which libraries find the GPU
 
 

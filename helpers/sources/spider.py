@@ -252,7 +252,8 @@ def load_folder(folder: Path, name: str | None = None) -> DataSet:
     db_ids = {row["db_id"] for file in rows for _, row in rows[file] if isinstance(row["db_id"], str)}
     databases = {db_id: path for db_id in db_ids if (path := find_database(folder, db_id))}
     official = dev_file is not None and is_official(dev_file, rows[dev_file], train_file)
-    faults = [fault for file in rows for fault in find_faults(file, rows[file], databases, run_queries=not official)]
+    with Sandbox() as sandbox:
+        faults = [fault for file in rows for fault in find_faults(file, rows[file], databases, None if official else sandbox)]
     if faults:
         more = f"\n  … and {len(faults) - 10} more" if len(faults) > 10 else ""
         raise BadData(f"{folder} cannot be used:\n" + "\n".join(f"  {fault}" for fault in faults[:10]) + more)
@@ -273,22 +274,25 @@ def is_official(dev_file: Path, dev_rows: list, train_file: Path) -> bool:
     return same_bytes or (train_file.name == "train_spider.json" and len(dev_rows) == 1034)
 
 
-def find_faults(file: Path, rows: list[tuple[str, dict]], databases: dict[str, Path], *, run_queries: bool) -> list[str]:
-    """Return one line for each row that cannot be used: file, position, and what is wrong."""
+def find_faults(file: Path, rows: list[tuple[str, dict]], databases: dict[str, Path], sandbox: Sandbox | None) -> list[str]:
+    """Return one line for each row that cannot be used: file, position, and what is wrong.
+
+    Args:
+        sandbox: runs the queries; None if they need not be tried.
+    """
     faults = []
-    with Sandbox() as sandbox:
-        for position, row in tqdm(rows, desc=f"checking {file.name}", unit="row", disable=not run_queries, leave=False):
-            missing = [field for field in FIELDS if not isinstance(row[field], str) or not row[field].strip()]
-            if missing:
-                faults.append(f"{file.name}, {position}: no {' and no '.join(missing)}")
-            elif row["db_id"] not in databases:
-                faults.append(
-                    f"{file.name}, {position}: no database {row['db_id']!r} (database/{row['db_id']}/{row['db_id']}.sqlite)"
-                )
-            elif run_queries:
-                result = sandbox.execute(databases[row["db_id"]], row["query"])
-                if not result.ok:
-                    faults.append(f"{file.name}, {position}: {result.error}: {row['query'][:80]}")
+    for position, row in tqdm(rows, desc=f"checking {file.name}", unit="row", disable=not sandbox, leave=False):
+        missing = [field for field in FIELDS if not isinstance(row[field], str) or not row[field].strip()]
+        if missing:
+            faults.append(f"{file.name}, {position}: no {' and no '.join(missing)}")
+        elif row["db_id"] not in databases:
+            faults.append(
+                f"{file.name}, {position}: no database {row['db_id']!r} (database/{row['db_id']}/{row['db_id']}.sqlite)"
+            )
+        elif sandbox:
+            result = sandbox.execute(databases[row["db_id"]], row["query"])
+            if not result.ok:
+                faults.append(f"{file.name}, {position}: {result.error}: {row['query'][:80]}")
     return faults
 
 

@@ -1,6 +1,7 @@
 """The demo: what its page shows, by its functions, and in a real browser where there is one."""
 
 import csv
+import importlib.util
 import shutil
 import socket
 import sqlite3
@@ -18,7 +19,7 @@ from helpers.databases.sandbox import Result
 from helpers.decoding.select import execute_candidates
 from helpers.sources import spider
 
-gradio = pytest.importorskip("gradio")
+pytestmark = pytest.mark.skipif(not importlib.util.find_spec("gradio"), reason="needs gradio")
 
 HOSTILE = '<img src=x onerror=document.title="HACKED">'
 

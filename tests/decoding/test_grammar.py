@@ -196,7 +196,7 @@ def names_known(text):
     return True
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(chance=st.randoms(use_true_random=False))
 def test_any_walk_over_allowed_tokens_makes_a_query_that_names_only_what_is_there(tiny_grammar, chance):
     rules, tokenizer = tiny_grammar
@@ -275,11 +275,14 @@ def test_a_row_that_has_written_what_is_forbidden_can_only_end(tiny_grammar):
 
 
 @pytest.mark.spider
-@pytest.mark.parametrize("part", ["dev", pytest.param("train", marks=pytest.mark.slow)])
-def test_every_gold_query_may_be_written_and_ends(spider_dir, real_grammar, part):
+@pytest.mark.parametrize(
+    ("part", "step"),
+    [("dev", 5), pytest.param("dev", 1, marks=pytest.mark.parity), pytest.param("train", 1, marks=pytest.mark.parity)],
+)
+def test_every_gold_query_may_be_written_and_ends(spider_dir, real_grammar, part, step):
     data, (pets, tokenizer) = spider.load_folder(spider_dir), real_grammar
     named, made, refused, said = {}, {}, [], 0
-    for one in getattr(data, part):
+    for one in getattr(data, part)[::step]:
         if one.db_id not in made:
             named[one.db_id] = name_map(data.schema_of(one.db_id))
             made[one.db_id] = Grammar(named[one.db_id], pets.vocabulary)
@@ -290,5 +293,5 @@ def test_every_gold_query_may_be_written_and_ends(spider_dir, real_grammar, part
         said += 1
         if not is_whole(made[one.db_id], tokenizer, text):
             refused.append(text)
-    assert said >= 1034
+    assert said >= 1034 // step
     assert not refused

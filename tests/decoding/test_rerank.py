@@ -96,7 +96,6 @@ def test_a_run_without_a_reranker_says_how_to_get_one(tmp_path):
 
 def test_a_loaded_reranker_scores_as_the_same_adapter_does_alone(smoke, tmp_path):
     """With a real model: rescored differences are those of the log probabilities under the second adapter."""
-    pytest.importorskip("torch")
     model, tokenizer = varied(smoke)
     run = Run(tmp_path / "run")
     run.path.mkdir()

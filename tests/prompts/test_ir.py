@@ -301,7 +301,7 @@ WORDS = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(text=st.lists(WORDS, max_size=16).map(" ".join) | st.text(max_size=40))
 @example(text="SELECT student.age FROM")
 @example(text="SELECT * FROM student JOIN")
@@ -313,7 +313,7 @@ def test_any_text_gives_sql_or_is_unreadable(school, text):
         assert str(error)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(text=st.lists(WORDS, max_size=16).map(" ".join) | st.text(max_size=40))
 def test_any_text_has_a_target_form_or_is_outside(school, text):
     try:
@@ -403,7 +403,7 @@ def queries(draw):
     return f"SELECT d.n, count(*) FROM ({inner}) AS d WHERE d.n IS NOT NULL GROUP BY d.n ORDER BY count(*) DESC, d.n LIMIT 2"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(sql=queries())
 def test_any_query_gives_the_same_rows_there_and_back(school, rows, sql):
     form = to_ir(sql, school)
@@ -450,7 +450,7 @@ def test_every_gold_query_of_dev_comes_back(spider_dir, use_display_names):
     assert changed(spider_dir, "dev.json", use_display_names=use_display_names) == (0, 1034, [])
 
 
-@pytest.mark.slow
+@pytest.mark.parity
 @pytest.mark.spider
 def test_all_gold_queries_of_train_but_one_come_back(spider_dir):
     count, examples, found = changed(spider_dir, "train_spider.json")

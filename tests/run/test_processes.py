@@ -99,10 +99,12 @@ def test_alone_all_the_work_falls_to_one():
         pass
 
 
-@pytest.mark.parametrize("visible, own", [(None, "1"), ("2,3", "3")])
+@pytest.mark.parametrize("visible, own", [(None, "1"), ("2,3", "3"), ("", ""), ("-1", "-1")])
 def test_a_process_sees_its_own_gpu_alone(monkeypatch, visible, own):
     for name, value in {"LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": visible}.items():
-        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+        monkeypatch.setenv(name, value or "")  # so that it is put back, also where it is taken away here
+        if value is None:
+            monkeypatch.delenv(name)
     processes.show_own_gpu()
     assert (processes.os.environ["CUDA_VISIBLE_DEVICES"], processes.local_rank()) == (own, 0)
     assert processes.is_distributed() and not processes.is_main_process()
