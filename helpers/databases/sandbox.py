@@ -8,6 +8,8 @@ deadline, or when it dies. The row reader: stops at a number of rows and bytes.
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import os
 import pickle
 import re
@@ -40,6 +42,7 @@ OUTCOMES = (
     (r"not a database|image is malformed|malformed database|unable to open|disk I/O", "unreadable database"),
     (r"syntax error|incomplete input|unrecognized token|null character|misuse|surrogates", "syntax error"),
 )
+INTERRUPTED = ("timeout", "too large", "unreadable database", "error")  # outcomes that a query may have only once it runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +201,7 @@ def serve() -> None:
         while True:
             database, sql = pickle.load(sys.stdin.buffer)
             result = _execute(connections, database, sql)
-            if not result.ok:
+            if result.outcome in INTERRUPTED:
                 connections.close()  # whatever the query left behind goes with it
             send(sys.stdout.buffer, result)
 
@@ -253,7 +256,7 @@ def connect(database: str | Path, limits: Limits) -> sqlite3.Connection:
     # immutable: no lock, no journal, no -wal beside it is even looked at, so nothing can be written
     uri = Path(database).resolve().as_uri() + "?mode=ro&immutable=1"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None)
-    connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
+    connection.text_factory = functools.partial(str, encoding="utf-8", errors="replace")
     for pragma in ("query_only = 1", "trusted_schema = 0", "temp_store = memory", "cell_size_check = 1"):
         connection.execute(f"PRAGMA {pragma}")
     connection.execute(f"PRAGMA hard_heap_limit = {limits.memory}")
@@ -277,10 +280,12 @@ def _allow_reads(action: int, _table: str | None, name: str | None, *_rest: str 
 
 
 def _fetch(cursor: sqlite3.Cursor, limits: Limits) -> tuple[tuple, ...]:
-    rows, size = [], 0
-    for row in cursor:
-        size += sys.getsizeof(row) + sum(map(sys.getsizeof, row))
-        if len(rows) >= limits.rows or size > limits.bytes:
+    rows, size, together = [], 0, 1
+    while some := cursor.fetchmany(together):
+        rows += some
+        found = sum(map(sys.getsizeof, some)) + sum(map(sys.getsizeof, itertools.chain.from_iterable(some)))
+        size += found
+        if len(rows) > limits.rows or size > limits.bytes:
             raise ValueError(f"the result is too large: over {limits.rows:,} rows or {limits.bytes // MIB} MiB")
-        rows.append(row)
+        together = min(2 * together, 256) if found < MIB else 1  # rows of long values come one by one
     return tuple(rows)

@@ -11,7 +11,8 @@ START = re.compile(
 )
 COMMENTS = re.compile(r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)+", re.DOTALL)
 PIECES = re.compile(
-    r"""'[^']*'|"[^"]*"|`[^`\n]+`(?!`)|\[[^\]\n]*\]|(?P<gap>(?:\s|--[^\n]*|/\*.*?\*/)+)|(?P<end>;|```)|.""", re.DOTALL
+    r"""'[^']*'|"[^"]*"|`[^`\n]+`(?!`)|\[[^\]\n]*\]|(?P<gap>(?:\s|--[^\n]*|/\*.*?\*/)+)|(?P<end>;|```)|[\w.,()*=<>]+|.""",
+    re.DOTALL,
 )
 BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 

@@ -56,7 +56,7 @@ def judge_files(
         raise ValueError(
             f"{gold} has {len(golds):,} questions and {pred} {len(texts):,} predictions: there must be one a question"
         )
-    databases = {one.db_id: path for one in golds if (path := find_database(db, one.db_id))}
+    databases = {db_id: path for db_id in {one.db_id for one in golds} if (path := find_database(db, db_id))}
     missing = next((one for one in golds if one.db_id not in databases), None)
     if missing:
         raise ValueError(f"{gold}, {missing.position}: no database for {missing.db_id} under {db}")

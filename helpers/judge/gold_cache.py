@@ -25,6 +25,8 @@ LARGEST = MIB  # characters of one result; gold that returns more is run again
 class GoldCache:
     """A store of results by the content of the database, the query and SQLite's version; use it in a `with` block.
 
+    Several threads may share it.
+
     Where the course's cache folder cannot be written it stays empty, and queries run each time.
     """
 
@@ -35,6 +37,7 @@ class GoldCache:
             folder = machine.cache_dir()
             folder.mkdir(parents=True, exist_ok=True)
             store = sqlite3.connect(folder / "gold_results.sqlite", check_same_thread=False, timeout=1, isolation_level=None)
+            store.execute("PRAGMA journal_mode = WAL")
             store.execute("PRAGMA synchronous = 0")  # each result is written at once, and no lock is held between two
             store.execute("CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, result TEXT) WITHOUT ROWID")
             self._store = store
@@ -52,23 +55,27 @@ class GoldCache:
 
     def get(self, database: Path, sql: str) -> Result | None:
         """Return the stored result, if there is one."""
-        if self._store is None:
+        store = self._store
+        if store is None:
             return None
         try:
-            found = self._store.execute("SELECT result FROM results WHERE key = ?", (self._key(database, sql),)).fetchone()
+            found = store.execute("SELECT result FROM results WHERE key = ?", (self._key(database, sql),)).fetchone()
             return _result(found[0]) if found else None
         except (sqlite3.Error, ValueError, TypeError, KeyError):  # a damaged store: the query is run
             return None
 
     def put(self, database: Path, sql: str, result: Result) -> None:
         """Store a result, if the query ran and the result is not too large."""
-        if self._store is None or not result.ok or CHANGING.search(sql) or len(result.rows) * len(result.columns) > LARGEST // 4:
+        store = self._store
+        if store is None or not result.ok or CHANGING.search(sql) or len(result.rows) * len(result.columns) > LARGEST // 4:
             return
         # not dataclasses.asdict: it copies every cell
         text = json.dumps(vars(result), default=lambda value: {"base64": base64.b64encode(value).decode()})
         if len(text) <= LARGEST:
-            with contextlib.suppress(sqlite3.Error):
-                self._store.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", (self._key(database, sql), text))
+            try:
+                store.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", (self._key(database, sql), text))
+            except sqlite3.Error:  # full, or locked for a second by a program that hangs: no other result shall wait as long
+                self._store = None
 
     def _key(self, database: Path, sql: str) -> str:
         if database not in self._hashes:

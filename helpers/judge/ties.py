@@ -27,17 +27,14 @@ def is_tied(sql: str, expected: Result, run: Callable[[str], Result]) -> bool:
     order = tree.args.get("order") if isinstance(tree, exp.Select) and not tree.args.get("distinct") else None
     if order is None or tree.args.get("offset") is not None:
         return False
-    widened = tree.copy()
-    for key in order.expressions:
-        meant = resolved_key(tree, key.this)
-        if meant is None:
-            return False
-        widened.append("expressions", meant.copy())
-    limit = tree.args.get("limit")
+    limit, meant = tree.args.get("limit"), [resolved_key(tree, key.this) for key in order.expressions]
+    if None in meant or (limit is not None and not limit.expression.is_int) or (limit is None and len(expected.rows) < 2):
+        return False
+    widened = exp.Select()
+    # Its parts are shared, and still belong to `tree`: writing SQL copies them once, which takes as long as parsing.
+    widened.args = tree.args | {"expressions": [*tree.expressions, *meant]}
     if limit is not None:
-        if not limit.expression.is_int:
-            return False
-        widened.set("limit", exp.Limit(expression=exp.Literal.number(int(limit.expression.name) + 1)))
+        widened.args["limit"] = exp.Limit(expression=exp.Literal.number(int(limit.expression.name) + 1))
     found, keys = run(widened.sql(dialect="sqlite")), len(order.expressions)
     same = found.ok and [row[:-keys] for row in found.rows[: len(expected.rows)]] == list(expected.rows)
     return same and has_tie(found.rows, keys)

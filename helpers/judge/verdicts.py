@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import queue
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -17,6 +19,7 @@ from helpers.judge.same_result import is_ordered, same_result
 from helpers.judge.ties import is_tied
 from helpers.run.progress import tqdm
 
+AT_ONCE = 2  # questions that run side by side: one process alone would wait for its results to be compared
 PARSED_CHARACTERS = 10_000  # of a prediction; no query of a data set comes near, and parsing has no deadline
 NO_ROWS = "gold returns no rows"
 TIED = "gold leaves ties open"
@@ -59,7 +62,7 @@ class Executed:
 
 
 class Judge:
-    """Runs gold and predictions in one sandbox, and compares; use it in a `with` block.
+    """Runs gold and predictions in sandboxes, and compares; use it in a `with` block. Several threads may share it.
 
     Args:
         databases: the SQLite file of each db_id. Other SQLite files in a folder of its name are copies, and all must agree:
@@ -79,7 +82,10 @@ class Judge:
         self.databases = databases
         self.tables = tables or {}
         self.quirks = official_quirks
-        self.sandbox = Sandbox(limits)
+        self.sandboxes = [Sandbox(limits) for _ in range(AT_ONCE)]
+        self._idle: queue.SimpleQueue[Sandbox] = queue.SimpleQueue()
+        for sandbox in self.sandboxes:
+            self._idle.put(sandbox)
         self.cache = GoldCache()
         self.copies = functools.cache(lambda db_id: copies(databases[db_id]))
         self.names = functools.cache(self._names)
@@ -89,7 +95,8 @@ class Judge:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.sandbox.close()
+        for sandbox in self.sandboxes:
+            sandbox.close()
         self.cache.close()
 
     def execute(self, gold: str, db_id: str, prediction: str) -> Executed:
@@ -109,7 +116,7 @@ class Judge:
                     continue  # an altered copy on which gold itself is left to chance says nothing
                 note = TIED
             note = note or (None if number or expected.rows else NO_ROWS)
-            found = self.sandbox.execute(database, prediction)
+            found = self._run(database, prediction)
             if not found.ok and not (self.quirks and found.outcome == "empty"):
                 return Executed(outcome=found.outcome, error=found.error, note=note)
             if not self._same(expected, found, ordered):
@@ -148,10 +155,17 @@ class Judge:
             return official.Names({}, {})
         return official.names(found, self.tables.get(db_id, found))
 
+    def _run(self, database: Path, sql: str) -> Result:
+        sandbox = self._idle.get()
+        try:
+            return sandbox.execute(database, sql)
+        finally:
+            self._idle.put(sandbox)
+
     def _cached(self, database: Path, gold: str) -> Result:
         result = self.cache.get(database, gold)
         if result is None:
-            result = self.sandbox.execute(database, gold)
+            result = self._run(database, gold)
             self.cache.put(database, gold, result)
         return result
 
@@ -190,17 +204,19 @@ def judge_all(
             schema.read(copy)  # a copy that cannot be read would make every question about it fail
     rows = [(gold, db_id, prediction) for (gold, db_id), prediction in zip(golds, predictions, strict=True)]
     judge = Judge(databases, tables, official_quirks=official_quirks, limits=limits)
-    # SQLite works in a process of its own: while it does, this thread parses.
-    with judge, ThreadPoolExecutor(max_workers=1) as waiting:  # the thread ends first: it may have started another worker
+    # SQLite works in processes of its own: while it does, this thread parses.
+    with judge, ThreadPoolExecutor(max_workers=AT_ONCE) as waiting:  # threads end first: one may have started another worker
         try:
-            executed = waiting.map(lambda row: judge.execute(*row), rows)
-            pairs = zip(rows, executed, strict=True)
+            alike = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row[:2])]  # gold runs once for them
+            executed = waiting.map(lambda group: [judge.execute(*row) for row in group], alike)
+            pairs = zip(rows, itertools.chain.from_iterable(executed), strict=True)
             return [
                 judge.verdict(*row, one)
                 for row, one in tqdm(pairs, total=len(rows), desc=progress, unit="question", disable=not progress)
             ]
         except BaseException:  # a stop button: what was not begun is not begun any more
-            judge.sandbox.stop()
+            for sandbox in judge.sandboxes:
+                sandbox.stop()
             waiting.shutdown(wait=False, cancel_futures=True)
             raise
 
