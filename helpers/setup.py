@@ -110,7 +110,7 @@ def amend(run: Run, stage: str, preset: str | None, overrides: Mapping[str, Any]
 def refuse_stale(run: Run, stage: str, name: str, current: RunConfig, wanted: RunConfig) -> None:
     """Raise if a changed setting would invalidate results in the run folder that this notebook does not recompute.
 
-    Settings of the evaluation are free: 05 always judges anew.
+    Settings of the evaluation are free: 05 always judges again.
 
     Raises:
         OtherConfiguration: names the setting, both values and the result.

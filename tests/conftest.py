@@ -14,6 +14,7 @@ from helpers.run import machine
 
 ROOT = machine.ROOT
 gc.set_threshold(100_000, 20, 20)  # importing torch and its libraries would have the garbage looked through a hundred times
+machine.prepare_torch()  # test files import torch before any helper does
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch here and in what tests start: two workers share the cores
 SPIDER_DIR, PARITY_DIR = os.environ.get("SPIDER_DIR"), os.environ.get("PARITY_DIR")
 

@@ -122,7 +122,7 @@ def execute(source: Path, run: Run, switches: dict[str, Any]) -> bool:
         return False
     except DeadKernelError:
         print(
-            f"\n{name}: its process ended, by Ctrl-C or for want of memory. The same command goes on from what is there.",
+            f"\n{name}: its process ended, by Ctrl-C or because memory ran out. The same command goes on from what is there.",
             file=sys.stderr,
         )
         return False

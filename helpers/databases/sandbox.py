@@ -143,7 +143,7 @@ class Sandbox:
         seconds = time.monotonic() - begin
         if seconds >= 1.4 * self.limits.seconds:
             return Result(outcome="timeout", error=f"stopped after {self.limits.seconds:g} s", seconds=seconds)
-        return Result(outcome="too large", error="the query ended its process, most likely for want of memory", seconds=seconds)
+        return Result(outcome="too large", error="the query ended its process, probably because memory ran out", seconds=seconds)
 
 
 class Worker:

@@ -63,11 +63,15 @@ def gpu() -> Gpu | None:
 def prepare_torch() -> None:
     """Set the environment variables that torch reads when it is imported. A variable that the user has set stays.
 
-    torch (from 2.10 on) may enlarge a block of GPU memory in place. An answer's keys and values grow with every token, so a
-    freed block is seldom large enough for the next. Unsloth sets the same. Not under WSL, whose drivers cannot do it.
+    torch's threads spin while they wait for each other. On a busy machine a waiting thread then takes the core from the one it
+    waits for. Told to wait passively, it sleeps. A calm machine is as fast either way (results/speed.md).
 
-    Source: PyTorch, "CUDA semantics", on PYTORCH_ALLOC_CONF.
+    torch (from 2.10 on) may enlarge a block of GPU memory in place. An answer's keys and values grow with every token, so a
+    freed block is rarely large enough for the next. Unsloth sets the same. Not under WSL, whose drivers cannot do it.
+
+    Source: PyTorch, "CUDA semantics", on PYTORCH_ALLOC_CONF; OpenMP 5.2, section 21.9, on OMP_WAIT_POLICY.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if sys.platform != "linux" or os.uname().machine != "x86_64" or "microsoft" in os.uname().release.lower():
         return
     if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # its older name

@@ -216,7 +216,7 @@ def explain_failure(run: Run, output: str, processes: int) -> Exception:
     if killed:
         rank, number = killed[0]
         return ProcessesFailed(
-            f"Process {int(rank) + 1} of {processes} was ended by {signal.Signals(number).name} (by hand, or for want of memory)"
+            f"Process {int(rank) + 1} of {processes} was ended by {signal.Signals(number).name} (by hand, or memory ran out)"
         )
     if not (run / FAILURE).is_file():
         return ProcessesFailed(f"The {processes} processes could not be started:\n{output[-1000:]}")

@@ -187,7 +187,7 @@ def trial_rows(rows: Sequence[Row], settings: RunConfig) -> list[Row]:
     """Return rows for the steps of a trial: first the longest, then steps as training takes them, random or of similar length.
 
     Steps of similar length are taken about the quarters of all lengths. A random step would be padded to a length that grouped
-    ones seldom have, which slows large micro-batches most.
+    ones rarely have, which slows large micro-batches most.
     """
     packed = 1
     if settings.packing:

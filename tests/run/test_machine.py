@@ -85,19 +85,26 @@ def test_memory_grows_in_place_where_it_can_and_nobody_has_said_otherwise(monkey
     assert os.environ.get("PYTORCH_ALLOC_CONF") == set_to
 
 
-def test_the_variable_is_set_before_torch_is_imported_and_not_when_the_judge_is():
+@pytest.mark.parametrize(("theirs", "set_to"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_wait_without_spinning_unless_the_user_says_otherwise(monkeypatch, theirs, set_to):
+    monkeypatch.setattr(os, "environ", {**theirs})
+    machine_module.prepare_torch()
+    assert os.environ["OMP_WAIT_POLICY"] == set_to
+
+
+def test_the_variables_are_set_before_torch_is_imported_and_not_when_the_judge_is():
     code = """
 import os, sys
 from helpers.run import machine
 import helpers.judge.files
-print("torch" in sys.modules, "PYTORCH_ALLOC_CONF" in os.environ)
+print("torch" in sys.modules, "PYTORCH_ALLOC_CONF" in os.environ, "OMP_WAIT_POLICY" in os.environ)
 machine.gpu()
-print("PYTORCH_ALLOC_CONF" in os.environ)
+print("PYTORCH_ALLOC_CONF" in os.environ, "OMP_WAIT_POLICY" in os.environ)
 """
-    clean = {name: value for name, value in os.environ.items() if "ALLOC_CONF" not in name}
+    clean = {name: value for name, value in os.environ.items() if "ALLOC_CONF" not in name and name != "OMP_WAIT_POLICY"}
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=clean, capture_output=True, text=True, check=True)
     asks = sys.platform == "linux" and platform.machine() == "x86_64" and "microsoft" not in platform.release().lower()
-    assert said.stdout.split() == ["False", "False", str(asks)]
+    assert said.stdout.split() == ["False", "False", "False", str(asks), "True"]
 
 
 # Places
