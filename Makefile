@@ -31,7 +31,7 @@ parity: $(VENV)/ready-dev ## Every official verdict and every translation, on al
 slow: $(VENV)/ready-dev ## Trainings that are killed, conversions to GGUF, 10,000 statements at random
 	$(BIN)/python -m pytest -p no:nbmake -n 2 -m slow tests
 
-oldest: $(VENV)/oldest ## The tests that need no model, with the oldest versions that the requirements allow
+oldest: $(VENV)/oldest/ready ## The tests that need no model, with the oldest versions that the requirements allow
 	$(VENV)/oldest/bin/python -m pytest -n 2 --dist loadfile tests
 
 repository: $(VENV)/ready ## NAME=owner/name: write the public address into badges and bootstrap cells
@@ -60,8 +60,9 @@ $(VENV)/ready-dev: $(VENV)/ready requirements-dev.txt
 	touch $@
 
 # Without the packages that a model needs, the tests of a model are skipped.
-$(VENV)/oldest: $(VENV)/ready-dev
-	$(PYTHON) -m venv $@
+$(VENV)/oldest/ready: $(VENV)/ready-dev
+	$(PYTHON) -m venv --clear $(@D)
 	grep -vE '^(#|datasets|trl|llguidance|gradio|sentencepiece)' requirements-common.txt | cat - requirements-dev.txt \
-		| sed -nE 's/^(jupyter|nbmake|ruff)[>=].*//; s/^([A-Za-z_-]+)[>=]=([0-9.]+).*/\1==\2/p' > $@/oldest.txt
-	$@/bin/pip install --quiet --disable-pip-version-check -r $@/oldest.txt || { rm -rf $@; exit 1; }
+		| sed -nE 's/^(jupyter|nbmake|ruff)[>=].*//; s/^([A-Za-z_-]+)[>=]=([0-9.]+).*/\1==\2/p' > $(@D)/oldest.txt
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $(@D)/oldest.txt
+	touch $@

@@ -1,7 +1,7 @@
 """Fine-tune a small model for text-to-SQL, and judge it honestly: the five steps of the course, and the rooms they stand on.
 
 The course is five files named like its notebooks: `setup`, `data`, `models`, `train`, `evaluate`. Everything else lies in rooms
-(folders). A room imports only rooms above it in this list, and the steps where they stand in it:
+(folders). A room imports only rooms and steps that stand above it here:
 
     run        configuration, machine, run folder, processes
     databases  an SQLite file: its schema, its rows safely, SQL as a tree

@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.command(options)
     except KeyboardInterrupt:
-        resumes = " The same command goes on from what is there." if "resumes" in options else ""
+        resumes = " Run the same command to resume." if "resumes" in options else ""
         print(f"\nStopped.{resumes}", file=sys.stderr)
         return FAILED
 

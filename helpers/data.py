@@ -82,8 +82,8 @@ def write_data(
 ) -> tuple[list[tuple[Example, Row]], list[tuple[Example, Row]]]:
     """Write the run's data/train.jsonl and data/dev.jsonl: examples with the message that the model reads.
 
-    An example makes `prompts_per_example` rows. Rows over `max_seq_length` tokens are dropped, never cut. Examples whose gold the
-    IR cannot express are left out and counted. No dev question is left out.
+    With linked prompts an example makes `prompts_per_example` rows. Rows over `max_seq_length` tokens are dropped, never cut.
+    Examples whose gold the IR cannot express are left out and counted. No dev question is left out.
 
     Returns:
         (kept, dropped) training rows, each with its example; an example occurs once for each of its rows.

@@ -25,7 +25,7 @@ from helpers.run.config import RunConfig
 from helpers.run.folder import Run
 from helpers.run.progress import tqdm
 
-FORMAT = 3  # of the answers kept in a run folder
+FORMAT = 4  # of the answers kept in a run folder
 
 
 class Predictions(NamedTuple):
@@ -157,7 +157,7 @@ def select_all(beams: Beams, questions: Sequence[Question], settings: RunConfig,
 
 
 def merge_duplicates(answers: Sequence[tuple[str, float]], question: Question) -> dict[str, float]:
-    """Return the probability of each distinct query among the answers to one question, (text, log probability in nats) each."""
+    """Return each distinct query's summed probability (0 to 1) among (text, log probability in nats) answers to a question."""
     probabilities: dict[str, float] = {}
     for text, log in answers:
         if sql := question.sql(text):

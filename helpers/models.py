@@ -27,6 +27,8 @@ def check_machine(settings: RunConfig) -> None:
 
     Raises:
         ValueError: naming the settings to change.
+        NoGpuOnColab: the settings need a GPU, and this Colab runtime has none.
+        RuntimeError: Unsloth is asked for without a GPU.
     """
     device = machine.gpu()
     processes.check_count(settings.num_processes)

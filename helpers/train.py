@@ -236,6 +236,6 @@ def train_reranker(
 
 
 def reranker_rows(run: Run, tokenizer: Any) -> list[Row]:
-    """Return each training example once, the SQL as prompt and the question as completion."""
+    """Return each distinct pair once: the completion (SQL or IR) as prompt, the question as completion."""
     pairs = dict.fromkeys((one["completion"], one["question"]) for one in run.read_jsonl("data/train.jsonl"))
     return tokens.training_rows(tokenizer, list(pairs))

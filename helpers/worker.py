@@ -30,11 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.environ["TQDM_DISABLE"] = "1"  # before anything imports it
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
     processes.show_own_gpu()
+    machine.prepare_torch()
     state = processes.partial_state()
     try:
         run.require("data", "helpers.worker")
         for number, job in enumerate(options.jobs):
             JOBS[job](run, None if number else options.shape)
+            processes.barrier()  # the main process alone writes what the next job reads
     except Exception as error:
         processes.record_failure(run, error)
         raise

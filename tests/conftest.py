@@ -147,6 +147,7 @@ def plain_machine(monkeypatch):
 @pytest.fixture(scope="module", autouse=True)
 def spared_modules():
     """What is imported by now is no garbage. Each training looks through it several times, half a second a time."""
+    gc.collect()
     gc.freeze()
 
 

@@ -308,7 +308,7 @@ def from_folder(folder: Path, name: str) -> Assistant:
 
 
 def for_this_machine(settings: RunConfig) -> RunConfig:
-    """Return the settings without what only concerns training or needs a GPU that is not there.
+    """Return the settings without training options and options for a GPU that is missing.
 
     Answers come from transformers on every machine, because Unsloth has no beam search.
     """
@@ -332,5 +332,5 @@ def trust(record: Mapping[str, Any], missing: str = "") -> str:
         else "How often it is right has not been measured."
     )
     if tuned and missing:
-        measured += f" It was judged with {missing}, which this folder lacks; without it, it was not judged."
+        measured += f" That was with {missing}, which this folder lacks; the model alone was not judged."
     return f"{measured} A query that runs can still answer another question: read it before you rely on it."

@@ -41,7 +41,7 @@ class AnswerView(NamedTuple):
 
 
 def make_page(assistant: Assistant) -> gr.Blocks:
-    """Return the page, ready to be launched. The model answers one question at a time, and of a visitor only the newest."""
+    """Return the page, ready to be launched. It answers one question at a time and ignores clicks while one is pending."""
     import gradio as gr
 
     uploads = tempfile.TemporaryDirectory(prefix="uploads-")
@@ -127,7 +127,7 @@ def open_upload(known: Mapping[str, Path], uploads: Path, file: str | None) -> t
 def answer(
     assistant: Assistant, tuned: AnswerView, base: AnswerView, question: str, database: str, compare: bool
 ) -> Iterator[dict]:
-    """Answer a question with the trained model, and to compare with the base model as well."""
+    """Answer a question with the trained model and, if `compare`, the base model."""
     import gradio as gr
 
     if not question.strip():
@@ -142,7 +142,7 @@ def answer(
 
 
 def cleared(view: AnswerView) -> dict:
-    """Return the values of an answer's components before it is there."""
+    """Return the values that empty an answer's components."""
     import gradio as gr
 
     return {view.sql: "", view.message: "", view.rows: gr.Dataframe(visible=False), view.chart: gr.BarPlot(visible=False)}

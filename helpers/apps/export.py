@@ -157,7 +157,7 @@ def export_hub(run: Run, name: str, *, private: bool = True) -> str:
         except (errors.HfHubHTTPError, errors.HFValidationError, httpx.HTTPError, OSError) as error:
             first = (str(error) or type(error).__name__).strip().splitlines()[0]
             advice = " Log in with `hf auth login`, with a token that may write." if "401" in first or "403" in first else ""
-            raise RuntimeError(f"The Hub refused {name}: {first}.{advice}") from error
+            raise RuntimeError(f"No upload to {name}: {first}.{advice}") from error
     return str(address)
 
 

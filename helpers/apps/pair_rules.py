@@ -40,7 +40,7 @@ class Source:
         """Return the columns of a table that have values and are no keys.
 
         Args:
-            kind: "number", "text", "name" (text that tells rows apart), "group" (text that repeats) or "any".
+            kind: "number", "text", "name" (text called a name or title), "group" (any other text) or "any".
         """
         keys = {(key.table, key.column) for key in self.schema.foreign_keys}
         keys |= {(key.to_table, key.to_column) for key in self.schema.foreign_keys}

@@ -28,7 +28,9 @@ def add_commands(commands: Any) -> None:
         "run", help="run the course, 01 to 05", description="Run the notebooks 01 to 05 one after the other, without asking."
     )
     run.add_argument(
-        "--preset", metavar="P", help=f"{', '.join(presets.PRESETS)} or auto (seed with a CUDA GPU, else cpu; the default)"
+        "--preset",
+        metavar="P",
+        help=f"{', '.join(presets.PRESETS)} or auto (seed with a CUDA GPU, else cpu); default: RUN_PRESET, else auto",
     )
     run.add_argument("--run-dir", metavar="DIR", help="folder for all results (default: RUN_DIR, else runs/course)")
     run.add_argument(
@@ -122,7 +124,7 @@ def execute(source: Path, run: Run, switches: dict[str, Any]) -> bool:
         return False
     except DeadKernelError:
         print(
-            f"\n{name}: its process ended, by Ctrl-C or because memory ran out. The same command goes on from what is there.",
+            f"\n{name}: its process ended, by Ctrl-C or because memory ran out. Run the same command to resume.",
             file=sys.stderr,
         )
         return False

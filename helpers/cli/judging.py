@@ -37,7 +37,7 @@ def add_commands(commands: Any) -> None:
         description="Judge two systems on the same questions: is one better, by how much, and where.",
     )
     compare.add_argument("pred", type=Path, metavar="PRED_A", help=PREDICTIONS)
-    compare.add_argument("pred_b", type=Path, metavar="PRED_B", help="the same of the other system")
+    compare.add_argument("pred_b", type=Path, metavar="PRED_B", help="the other system's file")
     compare.add_argument("--plot", type=Path, metavar="PNG", help="file for a plot of both by hardness")
     add_judge_options(compare)
     compare.set_defaults(command=compare_predictions)
@@ -62,7 +62,7 @@ def add_judge_options(command: argparse.ArgumentParser) -> None:
         "--db",
         type=Path,
         required=True,
-        help="folder with <db_id>/<db_id>.sqlite; other SQLite files there must agree as well",
+        help="folder with <db_id>/<db_id>.sqlite; other SQLite files there count as copies",
     )
     command.add_argument("--tables", type=Path, help="tables.json: its foreign keys count for the official exact set match")
     command.add_argument("--field", help="name of the prediction in .json and .jsonl files")

@@ -1,4 +1,4 @@
-"""Run SQL safely: foreign queries run read-only, in a process of their own, under limits that really hold.
+"""Run SQL safely: untrusted queries run read-only, in a separate process, under enforced limits.
 
 Three rings. SQLite itself: an immutable read-only file, an authorizer that lets nothing but reads through, a deadline checked
 between its steps, bounds on lengths, depth and memory. A worker process: killed and replaced when one long step outlasts the
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 MIB = 1024**2
+TOGETHER = 256 if sys.platform == "linux" else 1  # rows fetched before their bytes are counted: elsewhere nothing bounds them
 NEVER = float("inf")
 # A plain child, not multiprocessing: a fork of a process with CUDA or threads can hang, a spawn runs the caller's script again.
 WORKER = (
@@ -122,6 +123,8 @@ class Sandbox:
             return Result(
                 outcome="too large", error=f"{len(sql):,} characters of SQL, {self.limits.sql_characters:,} are allowed"
             )
+        if self._stopped:
+            return Result(outcome="timeout", error="stopped")
         if self._worker is not None and self._worker.process.poll() is not None:
             self.close()  # it died after its last answer: no fault of this query
         worker = self._worker = self._worker or Worker(self.limits)
@@ -287,5 +290,5 @@ def _fetch(cursor: sqlite3.Cursor, limits: Limits) -> tuple[tuple, ...]:
         size += found
         if len(rows) > limits.rows or size > limits.bytes:
             raise ValueError(f"the result is too large: over {limits.rows:,} rows or {limits.bytes // MIB} MiB")
-        together = min(2 * together, 256) if found < MIB else 1  # rows of long values come one by one
+        together = min(2 * together, TOGETHER) if found < MIB else 1  # rows of long values come one by one
     return tuple(rows)

@@ -56,18 +56,17 @@ def generate_candidates(
 ) -> Beams:
     """Return the most probable answers to each prompt, in the order of the prompts.
 
-    Prompts are sorted by length and padded on the left: a batch wastes little, and every answer starts at the same position. A
-        batch
-    that does not fit the GPU's memory is halved. A prompt that leaves no room for an answer in the model's context gets none.
+    Prompts are sorted by length and padded on the left: little is padded, and all answers start at one position. A batch that
+    does not fit the GPU's memory is halved. A prompt that leaves no room for an answer in the model's context gets none.
 
     Args:
         prompts: token ids, (length,) each.
-        count: answers to each prompt. 1 is greedy, its log probability given as 0; more are the beams of a search of this width.
+        count: answers to each prompt, at most. 1 is greedy, its log probability given as 0; more are as many beams of a search.
         max_new_tokens: length at which an answer is cut.
         batch_size: prompts answered together; 0 takes as many as the GPU's free memory holds (`fitting_batch`).
         grammars: the grammar that each answer must follow, one a prompt; None leaves answers free.
         base: disable the adapter, so that the base model answers.
-        lengths: cut each answer at a length of its own, in tokens. A benchmark uses it to time answers as long as gold's.
+        lengths: cut each greedy answer at a length of its own, in tokens. A benchmark uses it to time answers as long as gold's.
         progress: title of a progress bar; '' shows none.
     """
     import torch
@@ -100,7 +99,7 @@ def generate_candidates(
 
 
 def try_batch(model: Any, tokenizer: Any, prompts: list[list[int]], *arguments: Any) -> Beams | None:
-    """Return `generate_batch` of several prompts; None if the GPU's memory ran out, its error gone with what it held on to."""
+    """Run `generate_batch`; return None if several prompts run out of GPU memory. A single prompt raises the error."""
     import torch
 
     try:
@@ -119,7 +118,10 @@ def generate_batch(
     grammars: Sequence[Grammar] | None = None,
     count: int = 1,
 ) -> Beams:
-    """Return `count` answers to each prompt of one batch, each cut at its limit in tokens."""
+    """Return at most `count` answers to each prompt of one batch, with log probabilities in nats (0 for greedy ones).
+
+    Greedy answers are cut at their own limit in tokens, beams at the largest.
+    """
     import torch
     from transformers import LogitsProcessorList, StoppingCriteriaList
 

@@ -23,8 +23,11 @@ SLICES = (r"[^'\n]{1,10}", r"[^'\n]{1,30}", r"[^'\n]+")
 # It accepts the IR of every gold query of Spider's train and dev. A schema adds COLUMN and TABLE.
 GRAMMAR = rf"""
 start: select ((" UNION ALL " | " UNION " | " INTERSECT " | " EXCEPT ") select)*
-select: "SELECT " ("DISTINCT "? item (", " item)* from (" WHERE " condition)? group? order? limit? | scalar (CALCULATED scalar)*)
-scalar: "(" start ")" | NUMBER | "-" NUMBER | TEXT
+select: "SELECT " ("DISTINCT "? item (", " item)* from (" WHERE " condition)? group? order? limit? | fixed (", " fixed)*)
+fixed: "EXISTS(" start ")" | scalars (COMPARED scalars)?
+scalars: scalar (CALCULATED scalar)*
+scalar: "(" start ")" | "(" scalars ")" | NUMBER | "-" NUMBER | TEXT | "CAST(" scalars " AS " TYPE ")"
+    | "ROUND(" scalars (", " scalars)? ")"
 item: "*" | expression (" AS " NAMED)?
 from: " FROM " source (", " source | " LEFT"? " JOIN " source " ON " condition)*
 source: TABLE (" AS " ALIAS)? | "(" start ")" (" AS " ALIAS)?

@@ -47,7 +47,7 @@ def selection_score(log: float, runs: bool, has_rows: bool) -> tuple[bool, float
 
 
 def execute_candidates(database: Path, probabilities: Mapping[str, float], seconds: float) -> tuple[Candidate, ...]:
-    """Execute each query in a sandbox of its own, for `seconds` at most; return them as candidates, most probable first."""
+    """Execute the queries in one new sandbox, each for at most `seconds`; return candidates, most probable first."""
     with Sandbox(Limits(seconds=seconds)) as sandbox:
         return execute_in(sandbox, database, probabilities)
 

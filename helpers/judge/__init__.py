@@ -1,5 +1,5 @@
-"""The judge: predictions -> verdicts -> scores, as the official evaluator compares them, with its faults repaired by name.
+"""Turn predictions into verdicts and scores by the official evaluator's rules, with its named faults repaired.
 
-Predictions are foreign code; they run in `databases.sandbox`. Nothing here needs torch, knows a model, or sets a variable.
+Predictions are foreign code; they run in `databases.sandbox`. It needs no torch or model and sets no environment variable.
 So any system's predictions can be judged anywhere.
 """

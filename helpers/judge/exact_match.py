@@ -1,10 +1,10 @@
 """Decide exact set match: do two queries ask for the same things, clause by clause, whatever their values and results?
 
 Spider's rules: selected columns, tables, conditions and GROUP BY are compared as sets, ORDER BY in order. A name stands for the
-column that it means, and columns that the query's joins make equal count as one. Values, LIMIT's number and all else in ON are
-ignored. The faults of the official code are repaired: any SQL that SQLite runs is read, DISTINCT counts, each key of ORDER BY has
-its own direction, AND and OR keep their nesting, nested queries are compared by the same rules, and two columns that refer to one
-table are two. Function arguments that are values are ignored as well: strftime('%Y', x) matches strftime('%m', x).
+column that it means, and columns that its joins or WHERE make equal count as one. Values, LIMIT's number and all else in ON are
+ignored. The faults of the official code are repaired: any SQL that sqlglot parses is read, DISTINCT counts, each key of ORDER BY
+has its own direction, AND and OR keep their nesting, nested queries are compared by the same rules, and two columns that refer to
+one table are two. Function arguments that are values are ignored as well: strftime('%Y', x) matches strftime('%m', x).
 
 Source: Yu et al., EMNLP 2018, section 6; `official` keeps the faults.
 """

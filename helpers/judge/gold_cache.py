@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import sqlite3
+import threading
 from pathlib import Path
 
 from helpers.databases.sandbox import MIB, Result
@@ -33,6 +34,7 @@ class GoldCache:
     def __init__(self) -> None:
         self._hashes: dict[Path, str] = {}
         self._store: sqlite3.Connection | None = None
+        self._lock = threading.Lock()  # from Python 3.12 on, threads that run one statement at once can read each other's rows
         with contextlib.suppress(OSError, RuntimeError, sqlite3.Error):  # RuntimeError: no home folder
             folder = machine.cache_dir()
             folder.mkdir(parents=True, exist_ok=True)
@@ -59,7 +61,9 @@ class GoldCache:
         if store is None:
             return None
         try:
-            found = store.execute("SELECT result FROM results WHERE key = ?", (self._key(database, sql),)).fetchone()
+            key = self._key(database, sql)
+            with self._lock:
+                found = store.execute("SELECT result FROM results WHERE key = ?", (key,)).fetchone()
             return _result(found[0]) if found else None
         except (sqlite3.Error, ValueError, TypeError, KeyError):  # a damaged store: the query is run
             return None
@@ -73,7 +77,9 @@ class GoldCache:
         text = json.dumps(vars(result), default=lambda value: {"base64": base64.b64encode(value).decode()})
         if len(text) <= LARGEST:
             try:
-                store.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", (self._key(database, sql), text))
+                key = self._key(database, sql)
+                with self._lock:
+                    store.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", (key, text))
             except sqlite3.Error:  # full, or locked for a second by a program that hangs: no other result shall wait as long
                 self._store = None
 

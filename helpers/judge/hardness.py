@@ -17,7 +17,7 @@ def hardness(sql: str) -> str:
 
     Three counts decide: clauses (WHERE, GROUP BY, ORDER BY, LIMIT, joins, OR, LIKE), nested queries and set operations, and
     others (more than one aggregate, column, condition, grouping). As in the official code, they look at the outermost query
-    only, and count a NOT in WHERE, and an AND or OR in HAVING, as an aggregate.
+    only, and count a NOT in WHERE or HAVING, and an AND or OR in HAVING, as an aggregate.
 
     Returns:
         one of LEVELS; "extra" for SQL that sqlglot cannot parse, or that nests deeper than Python's stack.

@@ -22,7 +22,7 @@ def join_operators(sql: str) -> str:
 
 
 def first_statement(sql: str) -> str:
-    """Return what comes before the first semicolon, and that."""
+    """Return SQL up to and including the first semicolon."""
     pieces = PIECES.findall(sql)
     return "".join(pieces[: pieces.index(";") + 1] if ";" in pieces else pieces)
 

@@ -45,7 +45,7 @@ def same_result(expected: Sequence[tuple], found: Sequence[tuple], *, ordered: b
 def columns_match(
     wanted: list[tuple], columns: Counter[tuple], groups: list[int], found_groups: list[int], tries: Iterator[int]
 ) -> bool:
-    """Whether the columns have an order that gives the wanted rows, each as often.
+    """Whether some column order gives the wanted rows, duplicates included.
 
     Args:
         wanted: columns whose partners are still to be found.

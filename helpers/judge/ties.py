@@ -12,7 +12,7 @@ from helpers.databases.sql import parse
 
 
 def is_tied(sql: str, expected: Result, run: Callable[[str], Result]) -> bool:
-    """Whether another order of rows, or another choice of the last ones, would be as right as `expected`.
+    """Whether ties in ORDER BY also allow another row order, or other last rows, than `expected`.
 
     The query is run once more with its ORDER BY keys as further columns and one row beyond LIMIT. Two consecutive rows with the
     same keys and different values are a tie. Queries with DISTINCT, OFFSET or a set operation are not examined, nor nested ones.

@@ -74,7 +74,7 @@ def join(wanted: Sequence[str], schema: Schema) -> list[tuple[str, tuple[tuple[s
 
 
 def direct(done: Sequence[str], waiting: Sequence[str], linked: dict[str, tuple[Link, ...]]) -> list:
-    """Return the step to the first waiting table with a link to a joined one, the latest joined first; [] if there is none."""
+    """Return one step: to the first waiting table linked to a joined one (latest joined first); [] if there is none."""
     for table in waiting:
         ways = [
             (is_key, ((other, column), (table, target_column)))

@@ -83,7 +83,7 @@ def rank(question: str, names: NameMap, matched: Collection[ColumnId], chance: r
 
 
 def drop_distractors(order: Order, needed: Collection[ColumnId], keys: Collection[ColumnId], chance: random.Random) -> Order:
-    """In half of the calls, drop a random share of what the answer does not need: each training prompt has another schema.
+    """In half of the calls, drop a random share of unneeded tables and columns, so that training schemas vary.
 
     Args:
         needed: tables (with '' for the column) and columns that stay.

@@ -148,7 +148,7 @@ class DatabasePrompt:
         return linking.sub_schema(self.schema, self.order(question, self.names, ()))
 
     def left_out(self, question: str) -> tuple[str, ...]:
-        """Return the tables, and columns of tables that are shown, for which the message has no room, by the database's names."""
+        """Return the tables, and the columns of shown tables, that did not fit the message, as the database names them."""
         if self.max_columns is None:
             return ()
         matched = values.match_values(question, self.values, self.names) if self.is_linked else {}
@@ -164,7 +164,7 @@ class DatabasePrompt:
         renamed: float = 0.0,
         pool: renaming.NamePool | None = None,
     ) -> list[TrainingPair]:
-        """Return what to learn from one example: the message that is asked at test time, then `count` - 1 shuffled ones.
+        """Return what to learn from one example: its message unshuffled, then `count` - 1 shuffled ones (linked prompts only).
 
         Args:
             renamed: share of the shuffled messages with other names, drawn from `pool`.

@@ -73,7 +73,7 @@ def identifier(text: str) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def needs_no_alias(name: str) -> bool:
-    """Whether a name can serve unquoted as a table's, in SQLite and sqlglot, and is no alias of the IR (t1, t2 …)."""
+    """Whether SQLite and sqlglot read a name unquoted as a table, and it is no alias of the IR (t1, t2 …)."""
     tree = parse(f"SELECT {name}.x FROM {name}")
     table = tree.find(exp.Table) if tree is not None else None
     if table is None or table.name != name or table.alias or is_alias(name):

@@ -114,7 +114,7 @@ def can_replace(
 
 
 def phrase(name: str) -> re.Pattern:
-    """Return a pattern for a name in a text, also in the plural (group 1); not capitalised, where it may be a value's."""
+    """Return a pattern for a name, singular or plural (group 1); it skips capitalised words, which may be values."""
     words = split_words(name)
     words[-1] = words[-1].removesuffix("s") if len(words[-1]) > 3 else words[-1]
     return re.compile(r"\b" + r"[ _]".join(map(re.escape, words)) + r"(e?s)?\b")

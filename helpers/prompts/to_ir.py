@@ -1,7 +1,7 @@
 """Turn SQL into the intermediate representation (IR) that the model learns to write: no aliases, no join conditions.
 
 Every column is `table.column` by the model's names, and FROM only lists tables; their ON conditions follow from foreign keys
-(`from_ir` restores them). Aliases t1, t2 … are kept only where a table occurs twice, with the ON that is then needed.
+(`from_ir` restores them). Repeated tables and nested queries get aliases t1, t2 …; ON stays if keys do not imply it.
 
     SQL   SELECT T2.weight FROM has_pet AS T1 JOIN pets AS T2 ON T1.PetID = T2.PetID WHERE T1.StuID = 3
     IR    SELECT pets.weight FROM has_pet, pets WHERE has_pet.student_id = 3

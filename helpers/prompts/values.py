@@ -94,7 +94,7 @@ def _value_index(database: Path, _sha256: str) -> ValueIndex:
 
 
 def is_category(text: str) -> bool:
-    """Whether a text is worth listing: short, and no date, number or code, which no question chooses by."""
+    """Whether to list a text: it is short and has more letters than digits (no date, number or code)."""
     return len(text) <= LIST_LENGTH and sum(map(str.isalpha, text)) > sum(map(str.isdigit, text))
 
 

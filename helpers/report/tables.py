@@ -119,7 +119,7 @@ def weak_lines(verdicts: Sequence[Verdict], differing: Sequence[int] = ()) -> li
 
 
 def counted(indices: Sequence[int]) -> str:
-    """Return how many questions these are, in words."""
+    """Return the count as text: "3 questions"."""
     return f"{len(indices):,} question{'' if len(indices) == 1 else 's'}"
 
 

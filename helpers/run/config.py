@@ -79,7 +79,7 @@ class RunConfig:
     )
     load_in_4bit: bool = setting(True, "model", "hold the frozen weights in 4 bits (QLoRA); needs a CUDA GPU")
     precision: str = setting(
-        "auto", "model", "arithmetic; auto is bf16 where the GPU has it, else fp16", choices=("auto", "bf16", "fp16", "fp32")
+        "auto", "model", "dtype; auto: bf16 if the GPU has it, else fp16; CPU fp32", choices=("auto", "bf16", "fp16", "fp32")
     )
     r: int = setting(16, "model", "rank of the adapter's two matrices", low=1)
     lora_alpha: int = setting(16, "model", "scale: the adapter's output counts lora_alpha / r times", low=1)
@@ -284,12 +284,13 @@ REMOVED: dict[str, Any] = {
 def suggestion(name: str, known: typing.Iterable[str]) -> str:
     """Return what to write in place of an unknown parameter: today's name of an older one, else the nearest."""
     if name in RENAMED:
-        return f" It is now {RENAMED[name]!r}."
+        now = {"train_batch_size": " (examples a step, all micro-batches together)"}.get(RENAMED[name], "")
+        return f" It is now {RENAMED[name]!r}{now}."
     return " It was removed in 0.2.0." if name in REMOVED else nearest(name, known)
 
 
 def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings that an older version stored under their names of today.
+    """Return an older version's stored settings under their current names.
 
     Raises:
         ValueError: a removed setting has a value that no code obeys any more.

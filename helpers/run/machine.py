@@ -67,7 +67,8 @@ def prepare_torch() -> None:
     waits for. Told to wait passively, it sleeps. A calm machine is as fast either way (results/speed.md).
 
     torch (from 2.10 on) may enlarge a block of GPU memory in place. An answer's keys and values grow with every token, so a
-    freed block is rarely large enough for the next. Unsloth sets the same. Not under WSL, whose drivers cannot do it.
+    freed block is rarely large enough for the next. Unsloth sets the same. It needs Linux
+    on x86_64; WSL's drivers cannot do it.
 
     Source: PyTorch, "CUDA semantics", on PYTORCH_ALLOC_CONF; OpenMP 5.2, section 21.9, on OMP_WAIT_POLICY.
     """

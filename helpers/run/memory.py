@@ -52,7 +52,7 @@ def peak_memory_gib() -> float:
 
 
 def reset_peak_memory() -> None:
-    """Return unused GPU memory and restart the peak. Without a GPU the peak is the process's, which cannot be reset."""
+    """Free unused GPU memory and reset the peak. Without a GPU the peak is the process's, which cannot be reset."""
     empty_cache()
     if machine.gpu() is not None:
         import torch
@@ -61,7 +61,7 @@ def reset_peak_memory() -> None:
 
 
 def empty_cache() -> None:
-    """Return the GPU memory that torch keeps unused, for other processes to take."""
+    """Release the GPU memory that torch caches, for other processes to use."""
     if machine.gpu() is not None:
         import torch
 

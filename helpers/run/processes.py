@@ -63,8 +63,13 @@ def show_own_gpu() -> None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         if visible is None:
             os.environ["CUDA_VISIBLE_DEVICES"] = str(local_rank())
-        elif "," in visible:  # else no GPU is visible, for which "" and "-1" stand: the CPU has no share to name
-            os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[local_rank()]
+        elif visible not in ("", "-1"):  # which hide every GPU: the CPU has no share to name
+            devices = visible.split(",")
+            if local_rank() >= len(devices):
+                raise ValueError(
+                    f"CUDA_VISIBLE_DEVICES={visible} has {len(devices)} GPU for {world_size()} processes: lower their number"
+                )
+            os.environ["CUDA_VISIBLE_DEVICES"] = devices[local_rank()]
         os.environ["LOCAL_RANK"] = "0"  # by which libraries find the GPU
 
 
@@ -209,7 +214,7 @@ def terminate(running: subprocess.Popen) -> None:
 
 
 def explain_failure(run: Run, output: str, processes: int) -> Exception:
-    """Return the error that ended a job: the one that it left, or, where a process was killed, one from the launcher's table."""
+    """Return the error that ended a job: its recorded error or, for a killed process, the signal the launcher shows."""
     import torch
 
     killed = [(rank, -int(code)) for rank, code in EXIT_CODE.findall(output) if int(code) < 0 and -int(code) != signal.SIGTERM]

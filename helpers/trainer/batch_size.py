@@ -176,7 +176,7 @@ def kinds_of_checkpointing(settings: RunConfig) -> list[str]:
 def micro_batches(settings: RunConfig) -> list[int]:
     """Return the micro-batches to try, largest first: all that divide a process's share of a batch.
 
-    Of a given micro-batch, only it, or the next smaller that divides the share.
+    If one is given: only that, or the next smaller divisor of the share.
     """
     share, given = settings.batch_share(process_count(settings)), settings.per_device_train_batch_size
     sizes = [size for size in range(share, 0, -1) if share % size == 0]

@@ -78,7 +78,7 @@ class SetEpoch(TrainerCallback):
 
 
 class Trainer(SFTTrainer):
-    """TRL's SFTTrainer with full batches, grouped by the length of the whole batch and not of one process's share."""
+    """TRL's SFTTrainer with full batches; it groups by length across the whole batch, not one process's share."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -197,7 +197,7 @@ def test_an_upload_that_is_refused_says_what_to_do(tiny, hub, capsys):
     assert "Not logged in to the Hub: `hf auth login`" in capsys.readouterr().err
     hub.fails = OSError("no route to host")
     assert main(["export", "hub", "--to", "me/my-sql", "--run-dir", str(tiny.path)]) == 2
-    assert "The Hub refused me/my-sql: no route to host" in capsys.readouterr().err
+    assert "No upload to me/my-sql: no route to host" in capsys.readouterr().err
 
 
 # The command

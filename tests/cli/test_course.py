@@ -200,6 +200,7 @@ sys.exit(main(["run", "--preset", "smoke", "--run-dir", sys.argv[2]]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no process group to interrupt")
 def test_ctrl_c_ends_a_run_with_a_clear_message(tmp_path):
     cells = "import pathlib, time", "pathlib.Path(run_dir, 'begun').touch()\ntime.sleep(60)"
@@ -218,7 +219,17 @@ def test_ctrl_c_ends_a_run_with_a_clear_message(tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     _, printed = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "The same command goes on from what is there." in printed
+    assert "Run the same command to resume." in printed
+
+
+def test_ctrl_c_ends_with_how_to_go_on(tmp_path, call, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(course_module, "execute_all", interrupted)
+    code, _, err = call("run", "--preset", "smoke", "--run-dir", tmp_path / "run")
+    assert code == 1
+    assert "Run the same command to resume." in err
 
 
 def test_ctrl_c_is_known_as_such_where_it_reaches_the_notebook_first(tmp_path, monkeypatch, capsys):

@@ -87,7 +87,7 @@ scraps = st.sampled_from(
 answers = st.lists(scraps, max_size=14).map("".join) | st.lists(scraps, max_size=14).map(" ".join) | st.text(max_size=40)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(answers)
 def test_what_is_taken_out_is_one_line_that_begins_with_select_or_with(answer):
     sql = extract_sql(answer)
@@ -97,7 +97,7 @@ def test_what_is_taken_out_is_one_line_that_begins_with_select_or_with(answer):
     assert sql == "" or sql.split(maxsplit=1)[0].upper().startswith(("SELECT", "WITH"))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(answers)
 def test_taking_sql_out_of_sql_changes_nothing(answer):
     sql = extract_sql(answer)

@@ -95,6 +95,9 @@ WHOLE = [
     "SELECT pets.weight FROM pets WHERE pets.pet_type = 'O''Brien (a, b) SELECT nothing.at_all' UNION SELECT student.age FROM student",
     "SELECT pets.weight / 2 FROM pets WHERE pets.pet_type != 'größer'",
     "SELECT student.* FROM student",
+    "SELECT (SELECT COUNT(*) FROM student), (SELECT COUNT(*) FROM pets)",
+    "SELECT EXISTS(SELECT student.age FROM student WHERE student.age > 30)",
+    "SELECT ROUND(CAST((SELECT COUNT(*) FROM pets) AS REAL) / (SELECT COUNT(*) FROM student), 2)",
 ]
 
 

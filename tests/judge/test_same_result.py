@@ -83,7 +83,7 @@ def tables(most_columns, values=cells, most_rows=6):
     return widths.flatmap(lambda width: st.lists(st.tuples(*[values] * width), min_size=1, max_size=most_rows))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(rows=tables(9), randomness=st.randoms(use_true_random=False))
 def test_a_shuffled_result_is_the_same_result(rows, randomness):
     order = list(range(len(rows[0])))
@@ -95,7 +95,7 @@ def test_a_shuffled_result_is_the_same_result(rows, randomness):
     assert same_result(rows, in_order, ordered=True)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(rows=tables(6), place=st.tuples(st.integers(0), st.integers(0)), randomness=st.randoms(use_true_random=False))
 def test_one_other_value_makes_another_result(rows, place, randomness):
     row, column = place[0] % len(rows), place[1] % len(rows[0])

@@ -197,7 +197,7 @@ def test_right_queries_in_another_form_stay_right(no_cache, school):
 
 def test_gold_of_the_sample_is_right_on_all_copies(sample, monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
-    examples = [*sample.dev, *sample.train[::8]]
+    examples = [*sample.dev, *sample.train[::40]]
     copied = test_suite.cached_copies(sample.databases, progress="")
     assert all(copied[db_id] != path and len(copies(copied[db_id])) == 5 for db_id, path in sample.databases.items())
     golds = [(example.query, example.db_id) for example in examples]

@@ -120,7 +120,7 @@ def test_a_cut_leaves_no_room_unused(widths):
 def test_at_thirty_columns_hardly_a_column_of_gold_is_lost(spider_dir):
     data = spider.load_folder(spider_dir)
     seen, kept, all_of = {}, 0, 0
-    for one in data.dev:
+    for one in data.dev[::2]:
         if one.db_id not in seen:
             seen[one.db_id] = message.database_prompt(data.databases[one.db_id], "linked", schema=data.schema_of(one.db_id))
         prompt = seen[one.db_id]
@@ -130,5 +130,5 @@ def test_at_thirty_columns_hardly_a_column_of_gold_is_lost(spider_dir):
         there = set(places(linking.truncate(linking.rank(one.question, prompt.names, found), 30)))
         needed = {column for column in needed_columns(one.query, prompt.names) if column[1]}
         kept, all_of = kept + len(needed & there), all_of + len(needed)
-    assert all_of > 200
+    assert all_of > 100
     assert kept / all_of >= 0.97

@@ -92,16 +92,18 @@ def test_threads_wait_without_spinning_unless_the_user_says_otherwise(monkeypatc
     assert os.environ["OMP_WAIT_POLICY"] == set_to
 
 
-def test_the_variables_are_set_before_torch_is_imported_and_not_when_the_judge_is():
+def test_the_variables_are_set_before_torch_is_imported_and_not_when_the_judge_is(tmp_path):
+    stub = "import os; print('PYTORCH_ALLOC_CONF' in os.environ, 'OMP_WAIT_POLICY' in os.environ)\n"
+    (tmp_path / "torch.py").write_text(stub + "class cuda: is_available = staticmethod(lambda: False)\n")
     code = """
 import os, sys
 from helpers.run import machine
 import helpers.judge.files
 print("torch" in sys.modules, "PYTORCH_ALLOC_CONF" in os.environ, "OMP_WAIT_POLICY" in os.environ)
-machine.gpu()
-print("PYTORCH_ALLOC_CONF" in os.environ, "OMP_WAIT_POLICY" in os.environ)
+assert machine.gpu() is None
 """
     clean = {name: value for name, value in os.environ.items() if "ALLOC_CONF" not in name and name != "OMP_WAIT_POLICY"}
+    clean["PYTHONPATH"] = str(tmp_path)  # a torch that only says what it finds
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=clean, capture_output=True, text=True, check=True)
     asks = sys.platform == "linux" and platform.machine() == "x86_64" and "microsoft" not in platform.release().lower()
     assert said.stdout.split() == ["False", "False", "False", str(asks), "True"]

@@ -114,7 +114,7 @@ def test_a_name_like_no_other_is_refused_without_a_guess():
         checked("xyzzy", 1)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(name=st.sampled_from(NAMES), value=JSON)
 def test_any_value_becomes_one_of_the_declared_type_or_is_refused(name, value):
     try:

@@ -108,3 +108,10 @@ def test_a_process_sees_its_own_gpu_alone(monkeypatch, visible, own):
     processes.show_own_gpu()
     assert (processes.os.environ["CUDA_VISIBLE_DEVICES"], processes.local_rank()) == (own, 0)
     assert processes.is_distributed() and not processes.is_main_process()
+
+
+def test_more_processes_than_visible_gpus_are_refused(monkeypatch):
+    for name, value in {"LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": "3"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="CUDA_VISIBLE_DEVICES=3 has 1 GPU for 2 processes"):
+        processes.show_own_gpu()
