@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import itertools
 import queue
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from helpers.databases import schema
-from helpers.databases.sandbox import Limits, Result, Sandbox
+from helpers.databases.sandbox import MIB, Limits, Result, Sandbox
 from helpers.judge import exact_match, official, official_execution
 from helpers.judge.gold_cache import GoldCache
 from helpers.judge.hardness import hardness
@@ -20,6 +23,7 @@ from helpers.judge.ties import is_tied
 from helpers.run.progress import tqdm
 
 AT_ONCE = 2  # questions that run side by side: one process alone would wait for its results to be compared
+SMALL = 8 * MIB  # of a result; only one question at a time may have larger ones, so that few are held
 PARSED_CHARACTERS = 10_000  # of a prediction; no query of a data set comes near, and parsing has no deadline
 NO_ROWS = "gold returns no rows"
 TIED = "gold leaves ties open"
@@ -64,6 +68,9 @@ class Executed:
 class Judge:
     """Runs gold and predictions in sandboxes, and compares; use it in a `with` block. Several threads may share it.
 
+    Queries run side by side as long as their results are small. A larger result comes from a sandbox of its own, which one
+    question has to itself until it is judged.
+
     Args:
         databases: the SQLite file of each db_id. Other SQLite files in a folder of its name are copies, and all must agree:
             with the test-suite databases there, EX is test-suite accuracy (Zhong et al., EMNLP 2020).
@@ -82,14 +89,17 @@ class Judge:
         self.databases = databases
         self.tables = tables or {}
         self.quirks = official_quirks
-        self.sandboxes = [Sandbox(limits) for _ in range(AT_ONCE)]
+        limits = limits or Limits()
+        small = [Sandbox(dataclasses.replace(limits, bytes=min(limits.bytes, SMALL))) for _ in range(AT_ONCE)]
         self._idle: queue.SimpleQueue[Sandbox] = queue.SimpleQueue()
-        for sandbox in self.sandboxes:
+        for sandbox in small:
             self._idle.put(sandbox)
+        self._large, self._alone, self._question = Sandbox(limits), threading.RLock(), threading.local()
+        self.sandboxes = [*small, self._large]
         self.cache = GoldCache()
         self.copies = functools.cache(lambda db_id: copies(databases[db_id]))
         self.names = functools.cache(self._names)
-        self._run_gold = functools.lru_cache(maxsize=4)(self._cached)  # consecutive questions share gold; one may take 64 MiB
+        self._run_gold = functools.lru_cache(maxsize=AT_ONCE)(self._cached)  # one may take 64 MiB
 
     def __enter__(self) -> Judge:
         return self
@@ -101,6 +111,10 @@ class Judge:
 
     def execute(self, gold: str, db_id: str, prediction: str) -> Executed:
         """Run both on each copy of the database, up to the first on which they differ."""
+        with contextlib.ExitStack() as self._question.ends:
+            return self._execute(gold, db_id, prediction)
+
+    def _execute(self, gold: str, db_id: str, prediction: str) -> Executed:
         if self.quirks:
             gold = official_execution.executed_sql(gold)
             prediction = official_execution.executed_sql(official_execution.read_prediction(prediction))
@@ -158,9 +172,13 @@ class Judge:
     def _run(self, database: Path, sql: str) -> Result:
         sandbox = self._idle.get()
         try:
-            return sandbox.execute(database, sql)
+            result = sandbox.execute(database, sql)
         finally:
             self._idle.put(sandbox)
+        if result.outcome != "too large":
+            return result
+        self._question.ends.enter_context(self._alone)
+        return self._large.execute(database, sql)
 
     def _cached(self, database: Path, gold: str) -> Result:
         result = self.cache.get(database, gold)

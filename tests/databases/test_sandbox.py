@@ -116,7 +116,7 @@ def sandbox():
 @pytest.fixture(scope="module")
 def hasty_sandbox():
     """The same, for queries that never end."""
-    with Sandbox(Limits(seconds=0.5)) as running:
+    with Sandbox(Limits(seconds=0.3)) as running:
         yield running
 
 

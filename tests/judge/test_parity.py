@@ -66,7 +66,7 @@ def disagreeing(rows, found, field):
 @pytest.mark.parametrize(("name", "count"), [("dev", 1034), pytest.param("mutated", 3000, marks=pytest.mark.parity)])
 def test_with_official_quirks_every_verdict_is_the_official_one(official, judge_rows, name, count):
     rows = official(name)
-    found = judge_rows(rows, official_quirks=True, limits=Limits(seconds=1.5))
+    found = judge_rows(rows, official_quirks=True, limits=Limits(seconds=4))
     assert len(found) == count
     assert [disagreeing(rows, found, field) for field in ("exec", "exact", "hardness")] == [set(), set(), set()]
 

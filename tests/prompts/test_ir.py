@@ -415,13 +415,13 @@ def test_any_query_gives_the_same_rows_there_and_back(school, rows, sql):
 # Real Spider
 
 
-def changed(spider_dir, file, *, use_display_names=True):
+def changed(spider_dir, file, *, use_display_names=True, step=1):
     """How many gold queries of a file give other rows when they come back, or are outside of the form; of how many; and which.
 
     What does not run as it is, is passed over.
     """
     tables = {entry["db_id"]: schema.from_spider(entry) for entry in json.loads((spider_dir / "tables.json").read_text("utf-8"))}
-    examples = json.loads((spider_dir / file).read_text(encoding="utf-8"))
+    examples = json.loads((spider_dir / file).read_text(encoding="utf-8"))[::step]
     shown = {}
     found = []
     with Sandbox(Limits(seconds=60)) as sandbox:
@@ -443,9 +443,13 @@ def changed(spider_dir, file, *, use_display_names=True):
 
 
 @pytest.mark.spider
-@pytest.mark.parametrize(
-    "use_display_names", [True, pytest.param(False, marks=pytest.mark.parity)], ids=["display names", "identifiers"]
-)
+def test_gold_queries_of_dev_come_back(spider_dir):
+    assert changed(spider_dir, "dev.json", step=4) == (0, 259, [])
+
+
+@pytest.mark.parity
+@pytest.mark.spider
+@pytest.mark.parametrize("use_display_names", [True, False], ids=["display names", "identifiers"])
 def test_every_gold_query_of_dev_comes_back(spider_dir, use_display_names):
     assert changed(spider_dir, "dev.json", use_display_names=use_display_names) == (0, 1034, [])
 
