@@ -9,7 +9,7 @@ import pytest
 
 from helpers.run import machine
 from helpers.run.folder import Run
-from tools import keep, repository, tables
+from tools import judging, keep, repository, tables
 
 ADDRESS = re.compile(r"github\.com/([\w.-]+/[\w.-]+?)(?=[\"'/)\s\\]|$)|github/([\w.-]+/[\w.-]+)/blob")
 
@@ -157,3 +157,11 @@ def test_every_trial_of_the_ledger_names_its_settings_score_and_commit():
         assert trial["git_commit"] and trial["overrides"] is not None and trial["evaluation"]["decoding"]
         assert trial["evaluation"]["questions"] > 0 and 0 <= trial["evaluation"]["tuned"]["ex"] <= 100
     assert len(set(names)) == len(names) > 0
+
+
+@pytest.mark.parity
+@pytest.mark.spider
+def test_every_repaired_verdict_has_a_fault_by_name(spider_dir, parity_dir):
+    dev = judging.Pairs("dev", spider_dir, parity_dir)
+    found = {place for find in (judging.execution_faults, judging.match_faults) for _, place in find(dev)}
+    assert found == {place for field in ("exec", "exact") for place in dev.changed(field)}

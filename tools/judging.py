@@ -121,7 +121,7 @@ def match_fault(gold: str, prediction: str, repaired: verdicts.Verdict, names: o
         official_execution.without_distinct(gold), official_execution.without_distinct(prediction), names.columns
     ):
         return "DISTINCT does not count"
-    if not official.matches(gold, prediction, dataclasses.replace(names, twins={})):
+    if not official.matches(gold, prediction, dataclasses.replace(names, equal={})):
         return "columns linked by foreign keys count as one, whatever the query joins (SourceAirport and DestAirport)"
     return (
         "conditions are compared too loosely (columns taken for values, AND and OR as one set, one direction for all of ORDER BY)"
