@@ -1,9 +1,14 @@
 """Fixtures that several test files share."""
 
+import csv
 import gc
+import io
+import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -11,11 +16,27 @@ import pytest
 
 from helpers.databases import schema
 from helpers.run import machine
+from helpers.run.folder import OUTPUTS
 
 ROOT = machine.ROOT
 gc.set_threshold(100_000, 20, 20)  # importing torch and its libraries would have the garbage looked through a hundred times
 machine.prepare_torch()  # test files import torch before any helper does
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch here and in what tests start: two workers share the cores
+SINGERS = "CREATE TABLE singer (name TEXT, age INT); INSERT INTO singer VALUES ('Ada', 30), ('Bo', 41);"
+PETS = "CREATE TABLE pet (name TEXT); INSERT INTO pet VALUES ('Rex');"
+NAMES = {"question": "Who sings?", "query": "SELECT name FROM singer", "db_id": "concert"}
+COUNT = {"question": "How many singers are there?", "query": "SELECT count(*) FROM singer", "db_id": "concert"}
+PET = {"question": "Which pets?", "query": "SELECT name FROM pet", "db_id": "pets"}
+AGES = "SELECT age FROM singer"
+QUESTIONS = [
+    "How many?",
+    "Name the oldest three of all the libraries in the country, with the town of each.",
+    "Which cakes cost more than five?",
+    "singer: singer_id, name, country, age\nconcert: concert_id, title, held_by\nWho sang in more than three concerts?",
+    "Rooms?",
+    "What is the average price of a ticket on a Sunday, and the highest?",
+]
+T4 = machine.Gpu(name="Tesla T4", memory_gib=14.7, capability=(7, 5))
 SPIDER_DIR, PARITY_DIR = os.environ.get("SPIDER_DIR"), os.environ.get("PARITY_DIR")
 
 
@@ -45,6 +66,31 @@ def make_database(path, script):
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(script)
     return path
+
+
+def write(path, rows):
+    """Rows as JSON, JSONL or CSV, as the file's name says."""
+    if path.suffix == ".csv":
+        text = io.StringIO()
+        # quotes around every field: before Python 3.13 the writer leaves a lone carriage return without any
+        writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n", quoting=csv.QUOTE_ALL)
+        writer.writeheader()
+        writer.writerows(rows)
+        text = text.getvalue()
+    elif path.suffix == ".jsonl":
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    else:
+        text = json.dumps(rows, ensure_ascii=False)
+    path.write_bytes(text.encode())
+
+
+def make_spider(folder):
+    """Two databases and three examples in Spider's layout: dev asks about one that train has seen and one that it has not."""
+    make_database(folder / "database" / "concert" / "concert.sqlite", SINGERS)
+    make_database(folder / "database" / "pets" / "pets.sqlite", PETS)
+    write(folder / "train_spider.json", [NAMES])
+    write(folder / "dev.json", [COUNT, PET])
+    return folder
 
 
 def make_table(name, *columns):
@@ -106,6 +152,37 @@ def varied(smoke):
     return model, tokenizer
 
 
+# ---- the command line, files, machines
+
+
+def command(*arguments, **options):
+    """A command as users call it, in a process of its own."""
+    line = [sys.executable, "-m", "helpers", *map(str, arguments)]
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, **options)
+
+
+def written(path, text):
+    """The path of a file that now holds this text."""
+    path.write_bytes(text.encode())
+    return path
+
+
+def names(folder):
+    """Everything that lies directly in a folder, hidden or not."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def finish(run, *stages):
+    """Leave the result of these stages in a run folder."""
+    for stage in stages:
+        run.write_text(OUTPUTS[stage][0], "{}")
+
+
+def losses(outcome):
+    """The losses of a training, step by step."""
+    return [entry["loss"] for entry in outcome.log]
+
+
 @pytest.fixture
 def call(capsys):
     """Run a command of `python -m helpers` in this process: exit code, output and messages."""
@@ -126,6 +203,47 @@ def concert_db(tmp_path):
         tmp_path / "concert.sqlite",
         "CREATE TABLE singer (name TEXT, age INT);INSERT INTO singer VALUES ('Ada', 30), ('Bo', 30), ('Cy', 41);",
     )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of one's own: one database, no examples yet."""
+    make_database(tmp_path / "data" / "mine" / "concert.sqlite", SINGERS)
+    return tmp_path / "data" / "mine"
+
+
+@pytest.fixture(scope="module")
+def marina():
+    """The example database."""
+    from helpers.apps import own_files
+
+    return own_files.named()["marina"]
+
+
+@pytest.fixture(scope="module")
+def own_gold_results(tmp_path_factory):
+    """Results of gold queries are kept where no other program looks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COURSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def judge(concert_db):
+    """What the judge says of one prediction, about the three singers unless another database is given."""
+    from helpers.judge.verdicts import judge_all
+
+    def judge_one(gold, prediction, *, database=concert_db, **options):
+        (verdict,) = judge_all([(gold, "it")], [prediction], {"it": database}, progress="", **options)
+        return verdict
+
+    return judge_one
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    """Machines with one core can run two processes as well, only later."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
 
 
 @pytest.fixture
@@ -172,6 +290,12 @@ def sample(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COURSE_CACHE", str(tmp_path_factory.mktemp("sample_cache")))
         return spider.load_sample()
+
+
+@pytest.fixture
+def tiny(smoke):
+    """The tiny model with an adapter whose answers differ from the base's, and its tokenizer."""
+    return varied(smoke)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Predictions: kept in the run folder, selected among candidates, judged."""
 
 import pytest
-from conftest import make_database, varied
+from conftest import QUESTIONS, make_database
 
 from helpers import evaluate, models
 from helpers.databases.layout import Example
@@ -15,21 +15,6 @@ from helpers.run.folder import Run
 from helpers.run.presets import preset
 
 torch = pytest.importorskip("torch")
-
-QUESTIONS = [
-    "How many?",
-    "Name the oldest three of all the libraries in the country, with the town of each.",
-    "Which cakes cost more than five?",
-    "singer: singer_id, name, country, age\nconcert: concert_id, title, held_by\nWho sang in more than three concerts?",
-    "Rooms?",
-    "What is the average price of a ticket on a Sunday, and the highest?",
-]
-
-
-@pytest.fixture
-def tiny(smoke):
-    """The tiny model with an adapter whose answers differ from the base's, and its tokenizer."""
-    return varied(smoke)
 
 
 @pytest.fixture

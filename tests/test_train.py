@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import train_fresh
+from conftest import losses, train_fresh
 
 from helpers import models
 from helpers.run import machine
@@ -20,10 +20,6 @@ from helpers.trainer.outcome import Outcome
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
-
-
-def losses(outcome):
-    return [entry["loss"] for entry in outcome.log]
 
 
 def same_losses(outcome, other):

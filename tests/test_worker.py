@@ -8,6 +8,7 @@ import time
 
 import psutil
 import pytest
+from conftest import losses
 
 from helpers import data, evaluate, train
 from helpers.run import processes
@@ -16,12 +17,7 @@ from helpers.trainer import checkpoints
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
-
-
-@pytest.fixture(autouse=True)
-def two_cores(monkeypatch):
-    """Machines with one core can run two processes as well, only later."""
-    monkeypatch.setattr(processes.os, "cpu_count", lambda: 2)
+pytestmark = pytest.mark.usefixtures("two_cores")
 
 
 def copy(run, path, **changes):
@@ -44,15 +40,11 @@ def learned(run, settings, launch=None):
     outcome, model, tokenizer = trained(run, settings, launch)
     weights = {name: value.clone() for name, value in get_peft_model_state_dict(model).items()}
     train.save(model, tokenizer, settings, run, outcome)
-    reranker = train.train_reranker(run, tokenizer, settings)
+    reranker = train.train_reranker(run, settings)
     questions = data.dev_questions(run, settings)
     model, tokenizer = evaluate.load(run, settings)
     sql = [evaluate.predict(model, tokenizer, questions, settings, run, base=base).sql for base in (True, False)]
     return outcome, reranker, weights, sql
-
-
-def losses(outcome):
-    return [entry["loss"] for entry in outcome.log]
 
 
 def test_two_processes_learn_and_answer_what_one_does(linked_run, tmp_path, capfd, monkeypatch):

@@ -44,11 +44,6 @@ def scripted(smoke):
     return Scripted(model=None, tokenizer=None, settings=smoke, name="scripted", trust="Judged on 60 questions.")
 
 
-@pytest.fixture(scope="module")
-def marina():
-    return own_files.named()["marina"]
-
-
 def result(rows, columns, outcome="ok", error=None):
     return Result(outcome=outcome, rows=tuple(rows), columns=columns, error=error)
 

@@ -9,16 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.__main__ import main
-from helpers.apps import own_files, pair_words, pairs
+from helpers.apps import pair_words, pairs
 from helpers.apps.pair_rules import RULES
 from helpers.databases import schema
 from helpers.databases.schema import Column, Table
 from helpers.sources import spider
-
-
-@pytest.fixture(scope="module")
-def marina():
-    return own_files.named()["marina"]
 
 
 @pytest.fixture(scope="module")

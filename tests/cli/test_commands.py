@@ -6,17 +6,13 @@ import sys
 
 import matplotlib
 import pytest
+from conftest import command
 
 from helpers.__main__ import main
 from helpers.run import machine
 from helpers.run.folder import find_runs
 
 matplotlib.use("Agg")
-
-
-def command(*arguments, **options):
-    line = [sys.executable, "-m", "helpers", *map(str, arguments)]
-    return subprocess.run(line, cwd=machine.ROOT, capture_output=True, text=True, **options)
 
 
 COMMANDS = ["run", "runs", "judge", "compare", "neighbours", "ask", "demo", "pairs", "export"]

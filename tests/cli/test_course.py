@@ -11,17 +11,13 @@ from importlib import metadata
 import matplotlib
 import nbformat
 import pytest
+from conftest import command
 
 from helpers.cli import course as course_module
 from helpers.run import machine
 from helpers.run.folder import Run
 
 matplotlib.use("Agg")
-
-
-def command(*arguments, **options):
-    line = [sys.executable, "-m", "helpers", *map(str, arguments)]
-    return subprocess.run(line, cwd=machine.ROOT, capture_output=True, text=True, **options)
 
 
 # ---- run

@@ -1,24 +1,16 @@
 """The commands judge, compare and neighbours."""
 
 import json
-import subprocess
-import sys
 
 import matplotlib
 import pytest
-from conftest import make_database
+from conftest import command, make_database
 
 from helpers.cli.exit import DONE, REFUSED
 from helpers.databases import schema
 from helpers.judge.verdicts import NO_ROWS, WRONG_ON_A_COPY
-from helpers.run import machine
 
 matplotlib.use("Agg")
-
-
-def command(*arguments, **options):
-    line = [sys.executable, "-m", "helpers", *map(str, arguments)]
-    return subprocess.run(line, cwd=machine.ROOT, capture_output=True, text=True, **options)
 
 
 # ---- judge

@@ -1,54 +1,13 @@
 """Parts of a data folder."""
 
-import csv
 import hashlib
-import io
-import json
 
 import pytest
-from conftest import make_database
+from conftest import PETS, SINGERS, make_database, make_spider, write
 
 from helpers.databases import layout, schema
 from helpers.databases.layout import BadData
 from helpers.sources import spider
-
-SINGERS = "CREATE TABLE singer (name TEXT, age INT); INSERT INTO singer VALUES ('Ada', 30), ('Bo', 41);"
-PETS = "CREATE TABLE pet (name TEXT); INSERT INTO pet VALUES ('Rex');"
-NAMES = {"question": "Who sings?", "query": "SELECT name FROM singer", "db_id": "concert"}
-COUNT = {"question": "How many singers are there?", "query": "SELECT count(*) FROM singer", "db_id": "concert"}
-PET = {"question": "Which pets?", "query": "SELECT name FROM pet", "db_id": "pets"}
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A folder of one's own: one database, no examples yet."""
-    make_database(tmp_path / "data" / "mine" / "concert.sqlite", SINGERS)
-    return tmp_path / "data" / "mine"
-
-
-def write(path, rows):
-    """Rows as JSON, JSONL or CSV, as the file's name says."""
-    if path.suffix == ".csv":
-        text = io.StringIO()
-        # quotes around every field: before Python 3.13 the writer leaves a lone carriage return without any
-        writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n", quoting=csv.QUOTE_ALL)
-        writer.writeheader()
-        writer.writerows(rows)
-        text = text.getvalue()
-    elif path.suffix == ".jsonl":
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    else:
-        text = json.dumps(rows, ensure_ascii=False)
-    path.write_bytes(text.encode())
-
-
-def make_spider(folder):
-    """Two databases and three examples in Spider's layout: dev asks about one that train has seen and one that it has not."""
-    make_database(folder / "database" / "concert" / "concert.sqlite", SINGERS)
-    make_database(folder / "database" / "pets" / "pets.sqlite", PETS)
-    write(folder / "train_spider.json", [NAMES])
-    write(folder / "dev.json", [COUNT, PET])
-    return folder
 
 
 def test_all_databases_of_a_folder_are_found_wherever_it_keeps_them(tmp_path):

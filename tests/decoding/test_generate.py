@@ -1,7 +1,7 @@
 """Answers of a tuned model: batches, the end of the turn, and answers kept."""
 
 import pytest
-from conftest import varied
+from conftest import QUESTIONS
 
 from helpers import models, train
 from helpers.decoding import generate as generate_module
@@ -12,23 +12,7 @@ from helpers.run.folder import Run
 
 torch = pytest.importorskip("torch")
 
-QUESTIONS = [
-    "How many?",
-    "Name the oldest three of all the libraries in the country, with the town of each.",
-    "Which cakes cost more than five?",
-    "singer: singer_id, name, country, age\nconcert: concert_id, title, held_by\nWho sang in more than three concerts?",
-    "Rooms?",
-    "What is the average price of a ticket on a Sunday, and the highest?",
-]
-
-
 # Answers of the tiny model
-
-
-@pytest.fixture
-def tiny(smoke):
-    """The tiny model with an adapter whose answers differ from the base's, and its tokenizer."""
-    return varied(smoke)
 
 
 def ids(tokenizer, questions=QUESTIONS):

@@ -5,6 +5,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from conftest import AGES, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +13,6 @@ from helpers.databases import layout
 from helpers.databases.sql_text import extract_sql
 from helpers.judge.files import FIELDS, Gold, clean, read_gold, read_lines, read_predictions
 
-AGES = "SELECT age FROM singer"
 scraps = st.sampled_from(
     [
         "SELECT",
@@ -83,11 +83,6 @@ def test_a_prediction_is_judged_without_what_stands_around_it_and_stays_what_it_
 # Files of gold queries
 
 GOLD = [(AGES, "concert"), ("SELECT name FROM singer WHERE name = 'Zoë, the \"1st\"'", "concert")]
-
-
-def written(path, text):
-    path.write_bytes(text.encode())
-    return path
 
 
 def as_csv(text):

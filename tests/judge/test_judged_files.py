@@ -6,38 +6,14 @@ import json
 import time
 
 import pytest
-from conftest import make_database
+from conftest import AGES, make_database, written
 
 from helpers.databases import schema
 from helpers.judge.files import judge_files, read_gold, write_verdicts
 from helpers.judge.same_result import same_result
 from helpers.judge.verdicts import Verdict, judge_all
 
-AGES = "SELECT age FROM singer"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Results of gold queries are kept where no other program looks."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COURSE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture
-def judge(concert_db):
-    """What the judge says of one prediction, about the three singers unless another database is given."""
-
-    def judge_one(gold, prediction, *, database=concert_db, **options):
-        (verdict,) = judge_all([(gold, "it")], [prediction], {"it": database}, progress="", **options)
-        return verdict
-
-    return judge_one
-
-
-def written(path, text):
-    path.write_bytes(text.encode())
-    return path
+pytestmark = pytest.mark.usefixtures("own_gold_results")
 
 
 @pytest.fixture

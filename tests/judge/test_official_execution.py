@@ -1,30 +1,9 @@
 """The official evaluator's faults in executing and comparing, each by name."""
 
 import pytest
-from conftest import make_database
+from conftest import AGES, make_database
 
-from helpers.judge.verdicts import judge_all
-
-AGES = "SELECT age FROM singer"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Results of gold queries are kept where no other program looks."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COURSE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture
-def judge(concert_db):
-    """What the judge says of one prediction, about the three singers unless another database is given."""
-
-    def judge_one(gold, prediction, *, database=concert_db, **options):
-        (verdict,) = judge_all([(gold, "it")], [prediction], {"it": database}, progress="", **options)
-        return verdict
-
-    return judge_one
+pytestmark = pytest.mark.usefixtures("own_gold_results")
 
 
 def test_official_quirk_value_in_a_prediction_becomes_one(judge, tmp_path):

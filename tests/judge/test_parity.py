@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from conftest import written
 
 from helpers.databases import layout
 from helpers.databases.sandbox import Limits
@@ -13,29 +14,7 @@ from helpers.judge.files import judge_files, read_gold
 from helpers.judge.hardness import LEVELS
 from helpers.judge.verdicts import judge_all
 
-
-def written(path, text):
-    path.write_bytes(text.encode())
-    return path
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Results of gold queries are kept where no other program looks."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COURSE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture
-def judge(concert_db):
-    """What the judge says of one prediction, about the three singers unless another database is given."""
-
-    def judge_one(gold, prediction, *, database=concert_db, **options):
-        (verdict,) = judge_all([(gold, "it")], [prediction], {"it": database}, progress="", **options)
-        return verdict
-
-    return judge_one
+pytestmark = pytest.mark.usefixtures("own_gold_results")
 
 
 @pytest.fixture(scope="module")

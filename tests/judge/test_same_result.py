@@ -12,14 +12,6 @@ from hypothesis import strategies as st
 from helpers.judge.same_result import same_result
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Results of gold queries are kept where no other program looks."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COURSE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.mark.parametrize(
     ("expected", "found"),
     [

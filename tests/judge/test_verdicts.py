@@ -12,34 +12,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT, make_database
+from conftest import AGES, ROOT, make_database
 
 from helpers.databases.sandbox import Limits
 from helpers.databases.schema import BadDatabase
 from helpers.judge import verdicts as verdicts_module
 from helpers.judge.verdicts import NO_ROWS, TIED, WRONG_ON_A_COPY, Judge, Verdict, copies, judge_all
 
-AGES = "SELECT age FROM singer"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Results of gold queries are kept where no other program looks."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COURSE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture
-def judge(concert_db):
-    """What the judge says of one prediction, about the three singers unless another database is given."""
-
-    def judge_one(gold, prediction, *, database=concert_db, **options):
-        (verdict,) = judge_all([(gold, "it")], [prediction], {"it": database}, progress="", **options)
-        return verdict
-
-    return judge_one
-
+pytestmark = pytest.mark.usefixtures("own_gold_results")
 
 # One prediction
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, finish, names
 
 from helpers import setup
 from helpers.run.files import write_text
@@ -24,17 +24,6 @@ pytestmark = pytest.mark.usefixtures("plain_machine")
 def run(tmp_path):
     """A new run of the smallest preset."""
     return setup.start(tmp_path / "runs" / "mine", "smoke")[0]
-
-
-def finish(run, *stages):
-    """Leave the result of these stages in a run folder."""
-    for stage in stages:
-        run.write_text(OUTPUTS[stage][0], "{}")
-
-
-def names(folder):
-    """Everything that lies directly in a folder, hidden or not."""
-    return sorted(path.name for path in folder.iterdir())
 
 
 # Files, whole or not at all

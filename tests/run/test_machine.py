@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from conftest import T4
 
 from helpers.run import machine as machine_module
 from helpers.run.machine import (
@@ -24,7 +25,6 @@ from helpers.run.machine import (
     table,
 )
 
-T4 = Gpu(name="Tesla T4", memory_gib=14.7, capability=(7, 5))
 A100 = Gpu(name="NVIDIA A100-SXM4-40GB", memory_gib=39.4, capability=(8, 0))
 H200 = Gpu(name="NVIDIA H200", memory_gib=139.8, capability=(9, 0))
 

@@ -1,11 +1,11 @@
 """Presets: the published recipe to the letter, and what each machine gets."""
 
 import pytest
+from conftest import T4
 
 from helpers.run import presets
-from helpers.run.machine import Gpu, NoGpuOnColab
+from helpers.run.machine import NoGpuOnColab
 
-T4 = Gpu(name="Tesla T4", memory_gib=14.7, capability=(7, 5))
 # Unsloth's published Llama-3.2 notebook; the table of presets in the design.
 PUBLISHED = {
     "model_name": "unsloth/Llama-3.2-1B-Instruct",

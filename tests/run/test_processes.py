@@ -9,12 +9,7 @@ from helpers.trainer import batch_size, trainer
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
-
-
-@pytest.fixture(autouse=True)
-def two_cores(monkeypatch):
-    """Machines with one core can run two processes as well, only later."""
-    monkeypatch.setattr(processes.os, "cpu_count", lambda: 2)
+pytestmark = pytest.mark.usefixtures("two_cores")
 
 
 def test_memory_that_runs_out_in_a_process_is_known_where_it_was_started(tmp_path):
