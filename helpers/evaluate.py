@@ -93,7 +93,7 @@ def candidates(
     name = "base" if base else "tuned"
     prompts = [question.ids(tokenizer) for question in questions]
     identity = fingerprint(prompts, settings, run, base=base)
-    if settings.num_processes > 1 and not processes.is_distributed() and not is_cached(run, name, identity):
+    if settings.num_processes > 1 and not processes.is_distributed() and kept(run, name, identity) is None:
         processes.launch("answers", run, settings.num_processes)
 
     def generate_some(numbers: list[int]) -> Beams:
@@ -184,23 +184,22 @@ def cached(run: Run, name: str, identity: str, questions: int, make: Callable[[l
         identity: checksum of everything that the candidates depend on.
         make: returns the candidates of some questions, given their numbers.
     """
-    file = f"evaluation/{name}.json"
-    if is_cached(run, name, identity):
-        content = run.read_json(file)
-    else:
+    content = kept(run, name, identity)
+    if content is None:
         processes.barrier()
         begin = time.perf_counter()
         beams = [[list(answer) for answer in answers] for answers in processes.shard_and_gather(questions, make)]
         content = {"made_with": identity, "seconds": round(time.perf_counter() - begin, 2), "answers": beams}
         if processes.is_main_process():
-            run.write_json(file, content)
+            run.write_json(f"evaluation/{name}.json", content)
     return content["answers"], content["seconds"]
 
 
-def is_cached(run: Run, name: str, identity: str) -> bool:
-    """Whether the run folder has candidates that were made with exactly this."""
+def kept(run: Run, name: str, identity: str) -> dict[str, Any] | None:
+    """Return what the run folder has under evaluation/NAME.json; None unless it was made with exactly this."""
     file = f"evaluation/{name}.json"
-    return (run / file).is_file() and run.read_json(file).get("made_with") == identity
+    content = run.read_json(file) if (run / file).is_file() else {}
+    return content if content.get("made_with") == identity else None
 
 
 def fingerprint(prompts: Sequence[list[int]], settings: RunConfig, run: Run, *, base: bool) -> str:

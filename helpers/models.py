@@ -33,7 +33,7 @@ def check_machine(settings: RunConfig) -> None:
     device = machine.gpu()
     processes.check_count(settings.num_processes)
     if settings.load_in_4bit:
-        machine.require_gpu_on_colab(device is not None)
+        machine.require_gpu_on_colab()
     if machine.engine(settings.engine) == "unsloth" and settings.precision == "bf16" and not device.has_bf16:
         raise ValueError(
             f"Unsloth does not compute in bf16 on a {device.name}: set engine='transformers' as well to see it emulated"
@@ -268,6 +268,13 @@ def weight_count(parameter: Any) -> int:
     """Return how many weights a parameter stands for; bitsandbytes packs two into a byte."""
     packed = getattr(parameter, "quant_state", None)
     return packed.shape.numel() if packed is not None else parameter.numel()
+
+
+def adapter_weights(model: Any) -> dict[str, Any]:
+    """Return a copy of the adapter's weights in main memory, by name."""
+    from peft import get_peft_model_state_dict
+
+    return {name: weights.detach().to("cpu", copy=True) for name, weights in get_peft_model_state_dict(model).items()}
 
 
 def trainable(model: Any) -> tuple[int, int]:

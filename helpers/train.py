@@ -78,12 +78,12 @@ def train(
         ValueError: a row is too long.
     """
     import torch
-    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from peft import set_peft_model_state_dict
 
     refuse_long_rows(rows, settings)
     with processes.main_process_first():
         checkpoints.prepare(run, settings, rows, resume=resume)
-    untrained = {name: weights.detach().cpu().clone() for name, weights in get_peft_model_state_dict(model).items()}
+    untrained = models.adapter_weights(model)
     dataset = make_dataset(rows, settings)
     layout = layout or choose_layout(model, tokenizer, rows, settings, run)
     launch = launch or functools.partial(processes.launch, "train", run)
@@ -197,9 +197,7 @@ def how_to_resume(run: Run) -> str:
 # ---- the reranker
 
 
-def train_reranker(
-    run: Run, tokenizer: Any, settings: RunConfig, layout: BatchLayout | None = None, *, resume: bool = True
-) -> Outcome | None:
+def train_reranker(run: Run, settings: RunConfig, layout: BatchLayout | None = None, *, resume: bool = True) -> Outcome | None:
     """Train the noisy-channel reranker from SQL to question, on the run's own training examples, in its folder `channel/`.
 
     Args:
@@ -215,6 +213,7 @@ def train_reranker(
     if not settings.rerank_weight:
         return None
     own = settings.with_overrides(RERANKER_LENGTH, "the reranker")
+    model, tokenizer = models.load(own)
     rows = reranker_rows(run, tokenizer)
     fitting = [row for row in rows if len(row.input_ids) <= own.max_seq_length]
     if not fitting:
@@ -224,7 +223,6 @@ def train_reranker(
         )
     part = Run(run / RERANKER)
     part.path.mkdir(exist_ok=True)
-    model, _ = models.load(own)
     launch = functools.partial(processes.launch, RERANKER, run)
     outcome = train(model, tokenizer, fitting, own, part, layout=layout, launch=launch, resume=resume)
     if processes.is_main_process():

@@ -57,15 +57,10 @@ def train(run: Run, shape: dict | None) -> None:
 
 def train_reranker(run: Run, shape: dict | None) -> None:
     """Train the reranker and save it."""
-    from helpers import models
-    from helpers.sources import model_files
-    from helpers.train import train_reranker
+    from helpers import train
     from helpers.trainer.trainer import BatchLayout
 
-    settings = run.config()
-    models.start_engine(settings)
-    tokenizer = models.load_tokenizer(model_files.find(settings.model_name))
-    train_reranker(run, tokenizer, settings, layout=shape and BatchLayout(**shape))
+    train.train_reranker(run, run.config(), layout=shape and BatchLayout(**shape))
 
 
 def answers(run: Run, shape: None) -> None:

@@ -22,14 +22,14 @@ from helpers.sources import model_files
 def train_missing(run: Run) -> None:
     """Make the data and train what the run lacks: the adapter, and the reranker where it has weight."""
     settings = run.config()
-    models.start_engine(settings)
-    tokenizer = models.load_tokenizer(model_files.find(settings.model_name))
     if not run.has("data"):
+        models.start_engine(settings)
+        tokenizer = models.load_tokenizer(model_files.find(settings.model_name))
         data.write_data(run, data.load(settings), tokenizer, settings)
     if not run.has("train"):
         model, tokenizer, rows = train.load(run, settings)
         train.save(model, tokenizer, settings, run, train.train(model, tokenizer, rows, settings, run))
-    train.train_reranker(run, tokenizer, settings)
+    train.train_reranker(run, settings)
 
 
 def judge(run: Run) -> None:

@@ -16,28 +16,9 @@ PADDING = -1e8  # nats; beam search fills up with such beams where the grammar a
 Beams = list[list[tuple[str, float]]]  # for each question its candidates, best first: (text, log probability in nats)
 
 
-def greedy_answers(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[list[int]],
-    *,
-    max_new_tokens: int,
-    batch_size: int,
-    base: bool = False,
-    lengths: Sequence[int] | None = None,
-    progress: str = "",
-) -> list[str]:
-    """Return the model's greedy answer to each prompt, as text; '' where there is none. Arguments as `generate_candidates`."""
-    beams = generate_candidates(
-        model,
-        tokenizer,
-        prompts,
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-        base=base,
-        lengths=lengths,
-        progress=progress,
-    )
+def greedy_answers(model: Any, tokenizer: Any, prompts: Sequence[list[int]], **options: Any) -> list[str]:
+    """Return the model's greedy answer to each prompt, as text; '' where there is none. Options as `generate_candidates`."""
+    beams = generate_candidates(model, tokenizer, prompts, **options)
     return [candidates[0][0] if candidates else "" for candidates in beams]
 
 

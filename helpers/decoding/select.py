@@ -33,17 +33,13 @@ class Candidate:
 
 def select(candidates: Sequence[Candidate]) -> Candidate | None:
     """Return the candidate with the highest `selection_score`, the first of equals; None if there is none."""
-    return max(candidates, key=_score, default=None)
+    return max(candidates, key=selection_score, default=None)
 
 
-def _score(candidate: Candidate) -> tuple[bool, float]:
-    log = math.log(candidate.probability) if candidate.probability else -math.inf
-    return selection_score(log, candidate.result.ok, bool(candidate.result.rows))
-
-
-def selection_score(log: float, runs: bool, has_rows: bool) -> tuple[bool, float]:
+def selection_score(candidate: Candidate) -> tuple[bool, float]:
     """Return what candidates are ranked by: whether it runs, then its log probability in nats, less `NO_ROWS` without rows."""
-    return runs, log - NO_ROWS * (not has_rows)
+    log = math.log(candidate.probability) if candidate.probability else -math.inf
+    return candidate.result.ok, log - NO_ROWS * (not candidate.result.rows)
 
 
 def execute_candidates(database: Path, probabilities: Mapping[str, float], seconds: float) -> tuple[Candidate, ...]:

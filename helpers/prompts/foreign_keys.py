@@ -14,7 +14,6 @@ from typing import Any
 
 from helpers.databases.schema import ForeignKey, Schema, Table, open_readonly, quote_name
 from helpers.prompts.linking import ColumnId
-from helpers.prompts.values import content_sha256
 from helpers.prompts.words import split_words, stem
 
 MAX_ROWS = 20_000  # of a column that is examined
@@ -38,11 +37,11 @@ def with_inferred_keys(schema: Schema, database: Path) -> Schema:
         schema.BadDatabase: the file cannot be read.
     """
     found = database.stat()
-    return _with_inferred_keys(schema, database, content_sha256(database, found.st_size, found.st_mtime_ns))
+    return _with_inferred_keys(schema, database, found.st_size, found.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=512)
-def _with_inferred_keys(schema: Schema, database: Path, _sha256: str) -> Schema:
+def _with_inferred_keys(schema: Schema, database: Path, _size: int, _changed: int) -> Schema:
     inferred = infer_keys(schema, read_contents(database, schema))
     return dataclasses.replace(schema, foreign_keys=(*schema.foreign_keys, *inferred))
 

@@ -65,14 +65,10 @@ class DatabasePrompt:
         """Whether the schema is ordered by the question, and answers come as IR."""
         return self.style == "linked"
 
-    def message(self, question: str, *, chance: random.Random | None = None) -> str:
-        """Return the text of the user's turn.
-
-        Args:
-            chance: adds noise to the order of tables and columns, in style "linked".
-        """
+    def message(self, question: str) -> str:
+        """Return the text of the user's turn."""
         if self.is_linked:
-            return self.linked_message(question, self.names, chance=chance)
+            return self.linked_message(question, self.names)
         lines = [] if self.style == "question_only" else self.narrowed_schema(question).lines()
         return "\n".join([INSTRUCTION, *lines, question])
 
@@ -81,7 +77,7 @@ class DatabasePrompt:
         question: str,
         names: NameMap,
         *,
-        needed: Collection[ColumnId] | None = None,
+        needed: Collection[ColumnId] = (),
         chance: random.Random | None = None,
     ) -> str:
         """Return the user's turn in style "linked": what the question is likely to need comes first, under readable names.
@@ -101,8 +97,8 @@ class DatabasePrompt:
             needed: tables (with '' for the column) and columns of the gold answer, which a training message never lacks.
             chance: shuffles the order and drops some of what is not needed, for training.
         """
-        matched = values.match_values(question, self.values, names) if "values" in self.parts else {}
-        order = self.order(question, names, matched, needed or (), chance, training=needed is not None)
+        matched = self.matched_values(question, names)
+        order = self.order(question, names, matched, needed, chance)
 
         def column_text(column: ColumnId) -> str:
             lists = self.values.lists.get(column, ()) if "lists" in self.parts else ()
@@ -116,6 +112,10 @@ class DatabasePrompt:
         first = [question] if "question_first" in self.parts else []
         return "\n".join([INSTRUCTION, *first, *lines, *keys_line(names, {table for table, _ in order}), question])
 
+    def matched_values(self, question: str, names: NameMap) -> dict[ColumnId, tuple[str, ...]]:
+        """Return the cells that a linked message shows because the question names them, by column."""
+        return values.match_values(question, self.values, names) if self.is_linked and "values" in self.parts else {}
+
     def order(
         self,
         question: str,
@@ -123,15 +123,13 @@ class DatabasePrompt:
         matched: Collection[ColumnId],
         needed: Collection[ColumnId] = (),
         chance: random.Random | None = None,
-        *,
-        training: bool = False,
     ) -> linking.Order:
         """Return the tables and columns that a message shows, in its order; arguments as for `linked_message`."""
         if "order" in self.parts:
             order = linking.rank(question, names, matched, chance)
         else:
             order = [(table, list(columns)) for table, columns in names.schema.columns().items()]
-        if chance and training:
+        if chance:
             keys = {
                 (table.name.lower(), column.name.lower())
                 for table in names.schema.tables
@@ -151,8 +149,7 @@ class DatabasePrompt:
         """Return the tables, and the columns of shown tables, that did not fit the message, as the database names them."""
         if self.max_columns is None:
             return ()
-        matched = values.match_values(question, self.values, self.names) if self.is_linked else {}
-        return linking.left_out(self.schema, self.order(question, self.names, matched))
+        return linking.left_out(self.schema, self.order(question, self.names, self.matched_values(question, self.names)))
 
     def training_pairs(
         self,
@@ -173,7 +170,7 @@ class DatabasePrompt:
             NotExpressible: the IR cannot express the SQL.
         """
         if not self.is_linked:
-            return [TrainingPair(question, self.message(question), schemas.one_line(sql))]
+            return [TrainingPair(question, self.message(question), self.completion(sql))]
         needed, completion = needed_columns(sql, self.names), to_ir(sql, self.names)
         pairs = [TrainingPair(question, self.linked_message(question, self.names, needed=needed), completion)]
         for _ in range(count - 1):

@@ -15,7 +15,6 @@ from helpers.databases.schema import Schema, open_readonly, quote_name, read
 from helpers.prompts.linking import ColumnId
 from helpers.prompts.names import NameMap
 from helpers.prompts.words import WORD, stem
-from helpers.run.files import file_sha256
 
 LONGEST_VALUE = 60  # characters; longer texts are prose, which no question quotes whole
 MAX_WORDS = 8
@@ -53,23 +52,17 @@ EMPTY = ValueIndex(cells={}, near={}, lists={})
 
 
 def value_index(database: Path) -> ValueIndex:
-    """Return the index of an SQLite file, cached by the file's content.
+    """Return the index of an SQLite file, kept for as long as its size and time of change stay the same.
 
     Raises:
         schema.BadDatabase: the file cannot be read.
     """
     found = database.stat()
-    return _value_index(database, content_sha256(database, found.st_size, found.st_mtime_ns))
-
-
-@functools.lru_cache(maxsize=512)
-def content_sha256(database: Path, _size: int, _changed: int) -> str:
-    """Return a file's checksum, computed once for as long as its size and time of change stay the same."""
-    return file_sha256(database)
+    return _value_index(database, found.st_size, found.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=256)
-def _value_index(database: Path, _sha256: str) -> ValueIndex:
+def _value_index(database: Path, _size: int, _changed: int) -> ValueIndex:
     cells: dict[str, dict[tuple[str, str, str], None]] = defaultdict(dict)
     lists: dict[ColumnId, tuple[str, ...]] = {}
     count = 0

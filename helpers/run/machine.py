@@ -112,13 +112,13 @@ def platform() -> str:
     return "Kaggle" if "KAGGLE_KERNEL_RUN_TYPE" in os.environ else "local"
 
 
-def require_gpu_on_colab(has_gpu: bool) -> None:
+def require_gpu_on_colab() -> None:
     """Stop on a Colab runtime without a GPU, where the chosen preset would take days.
 
     Raises:
         NoGpuOnColab: names the clicks that help.
     """
-    if platform() == "Colab" and not has_gpu:
+    if platform() == "Colab" and gpu() is None:
         raise NoGpuOnColab(
             "This Colab runtime has no GPU.\n"
             "  Choose Runtime → Change runtime type → T4 GPU, then run the cells again from the top,\n"

@@ -90,10 +90,10 @@ def preset(name: str) -> RunConfig:
     if name not in (*PRESETS, "auto"):
         near = nearest(name, [*PRESETS, "auto"])
         raise ValueError(f"No preset is called {name!r}.{near} There are: auto, {', '.join(PRESETS)}.")
-    has_gpu = machine.gpu() is not None
     if name in ("auto", "seed", "full"):
-        machine.require_gpu_on_colab(has_gpu)
-    name = ("seed" if has_gpu else "cpu") if name == "auto" else name
+        machine.require_gpu_on_colab()
+    if name == "auto":
+        name = "seed" if machine.gpu() is not None else "cpu"
     return RunConfig(preset=name, **PRESETS[name])
 
 

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from helpers import models
 from helpers.prompts.tokens import Row
 from helpers.run import machine, processes
-from helpers.run.config import RunConfig, stage_of
+from helpers.run.config import RunConfig
 from helpers.run.folder import Run
 from helpers.run.memory import peak_memory_gib, reset_peak_memory
 from helpers.run.progress import tqdm
+from helpers.trainer import checkpoints
 from helpers.trainer.trainer import BatchLayout, make_dataset, make_trainer, split_batch
 
 if TYPE_CHECKING:
@@ -99,8 +101,7 @@ def plan(model: Any, tokenizer: Any, rows: Sequence[Row], settings: RunConfig, r
         OutOfMemory: not even the smallest layout fits.
         ValueError: several processes run already, and none has searched before.
     """
-    dataset = make_dataset(rows, settings)
-    steps = settings.steps(len(dataset))
+    examples = len(make_dataset(rows, settings)) if settings.packing else len(rows)
     found = load_trials(settings, rows, run)
     if found is None:
         if processes.is_distributed():
@@ -113,7 +114,7 @@ def plan(model: Any, tokenizer: Any, rows: Sequence[Row], settings: RunConfig, r
         for one in trials:
             one["shape"] = one.pop("layout")
         run.write_json(STORED, {"made_with": identity(settings, rows), "tries": trials})
-    return Plan(trials=tuple(found), steps=steps, examples=len(dataset))
+    return Plan(trials=tuple(found), steps=settings.steps(examples), examples=examples)
 
 
 def load_trials(settings: RunConfig, rows: Sequence[Row], run: Run) -> list[Trial] | None:
@@ -129,9 +130,8 @@ def load_trials(settings: RunConfig, rows: Sequence[Row], run: Run) -> list[Tria
 def identity(settings: RunConfig, rows: Sequence[Row]) -> dict[str, Any]:
     """Return everything that decides the outcome of a search."""
     device = machine.gpu()
-    values = {name: value for name, value in settings.values().items() if stage_of(name) != "evaluate"}
-    tokens = sum(len(row.input_ids) for row in rows)
-    return values | {"gpu": device and device.name, "tokens": tokens, "processes": process_count(settings)}
+    here = {"gpu": device and device.name, "processes": process_count(settings)}
+    return checkpoints.identity(settings, rows) | here
 
 
 def process_count(settings: RunConfig) -> int:
@@ -141,9 +141,9 @@ def process_count(settings: RunConfig) -> int:
 
 def search(model: Any, tokenizer: Any, rows: Sequence[Row], settings: RunConfig, run: Run) -> list[Trial]:
     """Try, for each kind of checkpointing, the largest micro-batch that fits, then smaller ones while they are faster."""
-    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from peft import set_peft_model_state_dict
 
-    untrained = {name: weights.detach().cpu().clone() for name, weights in get_peft_model_state_dict(model).items()}
+    untrained = models.adapter_weights(model)
     dataset = make_dataset(trial_rows(rows, settings), settings)
     trials: list[Trial] = []
     with tqdm(desc="trying micro-batches", unit="layout") as bar:

@@ -7,6 +7,7 @@ import shutil
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from helpers.prompts.tokens import Row
 from helpers.run import machine
@@ -23,22 +24,27 @@ def prepare(run: Run, settings: RunConfig, rows: Sequence[Row], *, resume: bool)
     Raises:
         OtherConfiguration: they belong to others; the message names what differs.
     """
-    identity = {name: value for name, value in settings.values().items() if stage_of(name) != "evaluate"}
-    identity["tokens"] = sum(len(row.input_ids) for row in rows)
+    made_with = identity(settings, rows)
     if not resume:
         shutil.rmtree(run / FOLDER, ignore_errors=True)
     stored = f"{FOLDER}/made_with.json"
     if (run / stored).is_file() and any((run / FOLDER).glob("checkpoint-*")):
         before = upgrade(run.read_json(stored))
         defaults = RunConfig().values()  # what a setting meant before it existed
-        changed = [name for name in identity if before.get(name, defaults.get(name)) != identity[name]]
+        changed = [name for name in made_with if before.get(name, defaults.get(name)) != made_with[name]]
         if changed:
-            listed = ", ".join(f"{name} {before.get(name)!r} → {identity[name]!r}" for name in changed)
+            listed = ", ".join(f"{name} {before.get(name)!r} → {made_with[name]!r}" for name in changed)
             raise OtherConfiguration(
                 f"{machine.short_path(run / FOLDER)} was made with other settings ({listed}).\n"
                 "  Set resume=False to train again from the start, or run_dir to a new folder."
             )
-    run.write_json(stored, identity)
+    run.write_json(stored, made_with)
+
+
+def identity(settings: RunConfig, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return what decides a training: the settings up to 04, and the tokens of all rows."""
+    values = {name: value for name, value in settings.values().items() if stage_of(name) != "evaluate"}
+    return values | {"tokens": sum(len(row.input_ids) for row in rows)}
 
 
 def newest(run: Run) -> Path | None:
