@@ -62,7 +62,7 @@ $(VENV)/ready-dev: $(VENV)/ready requirements-dev.txt
 # Without the packages that a model needs, the tests of a model are skipped.
 $(VENV)/oldest/ready: $(VENV)/ready-dev
 	$(PYTHON) -m venv --clear $(@D)
-	grep -vE '^(#|datasets|trl|llguidance|gradio|sentencepiece)' requirements-common.txt | cat - requirements-dev.txt \
-		| sed -nE 's/^(jupyter|nbmake|ruff)[>=].*//; s/^([A-Za-z_-]+)[>=]=([0-9.]+).*/\1==\2/p' > $(@D)/oldest.txt
+	sed -nE '/^(datasets|trl|llguidance|gradio|sentencepiece|jupyter|nbmake|ruff)[>=]/d; s/^([A-Za-z_-]+)[>=]=([0-9.]+).*/\1==\2/p' \
+		requirements-common.txt requirements-dev.txt > $(@D)/oldest.txt
 	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $(@D)/oldest.txt
 	touch $@

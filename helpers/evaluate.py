@@ -19,7 +19,6 @@ from helpers.judge import test_suite, verdicts
 from helpers.judge.scores import paired_difference, summary
 from helpers.judge.verdicts import Verdict
 from helpers.prompts.question import Question
-from helpers.report import tables
 from helpers.run import processes
 from helpers.run.config import RunConfig
 from helpers.run.folder import Run
@@ -284,6 +283,8 @@ def write_evaluation(
 
 def scores_text(base: Sequence[Verdict], tuned: Sequence[Verdict], differing: Sequence[int], note: str | None) -> str:
     """Return the scores as text: EX and EM by hardness, the paired difference, and what to know of questions and data."""
+    from helpers.report import tables  # pandas: who only answers does without
+
     lines = [tables.compare_table(base, tuned).to_string(), "", tables.difference_sentence(base, tuned)]
     return "\n".join([*lines, *tables.weak_lines(tuned, differing), *([f"Note: {note}"] if note else [])]) + "\n"
 

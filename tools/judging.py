@@ -39,7 +39,7 @@ class Pairs:
 
     def __init__(self, name: str, data: Path, parity: Path) -> None:
         self.rows = json.loads((parity / FILES[name]).read_text(encoding="utf-8"))
-        self.databases = {row["db_id"]: layout.find_database(data, row["db_id"]) for row in self.rows}
+        self.databases = layout.find_databases(data, {row["db_id"] for row in self.rows})
         self.tables = layout.read_tables(data / "tables.json")
         self.golds = [(row["gold"], row["db_id"]) for row in self.rows]
         self.predictions = [row["pred"] for row in self.rows]

@@ -7,16 +7,16 @@ needs a look, not a tool. Folders without the predictions of both models are ski
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from helpers import data, evaluate
+from helpers.judge.files import read_lines
 from helpers.prompts.message import database_prompt
 from helpers.prompts.question import Question
 from helpers.report import plots, tables
 from helpers.run import machine
 from helpers.run.config import RunConfig
-from helpers.run.files import write_text
+from helpers.run.folder import Run
 from helpers.sources import spider
 
 PREDICTIONS = {"base": "predictions_base.txt", "tuned": "predictions.txt"}
@@ -28,7 +28,8 @@ def rejudge(folder: Path) -> None:
     Raises:
         ValueError: EX differs from the record's.
     """
-    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    run = Run(folder)
+    record = run.record()
     kept = record["evaluation"]
     dataset = spider.load("spider" if record["data_name"] == "Spider" else record["data_source"])
     prompts = {db_id: database_prompt(path, "question_only") for db_id, path in dataset.databases.items()}
@@ -36,18 +37,16 @@ def rejudge(folder: Path) -> None:
     questions = [Question(example.question, prompts[example.db_id], "", example) for example in examples]
     verdicts = {}
     for name, file in PREDICTIONS.items():
-        sql = (folder / file).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        verdicts[name] = evaluate.judge(questions, sql, RunConfig(), progress=f"{folder.name}, {name}")
+        verdicts[name] = evaluate.judge(questions, read_lines(folder / file), RunConfig(), progress=f"{folder.name}, {name}")
     differing = spider.differing([(example.query, example.db_id) for example in examples], dataset.databases)
     scores = evaluate.scores_entries(verdicts["base"], verdicts["tuned"], differing)
     for name in verdicts:
         if abs(scores[name]["ex"] - kept[name]["ex"]) > 0.01:  # older records have two decimals
             raise ValueError(f"{folder}: EX of {name} was {kept[name]['ex']}, now {scores[name]['ex']}")
-    record["evaluation"] = kept | scores | {"judged_at_commit": machine.provenance()["git_commit"]}
-    write_text(folder / "scores.txt", evaluate.scores_text(*verdicts.values(), differing, record["data_note"]))
+    run.write_text("scores.txt", evaluate.scores_text(*verdicts.values(), differing, record["data_note"]))
     base, tuned = (tables.score_table(system) for system in verdicts.values())
     plots.save_plot(plots.plot_scores(tuned, base, f"{record['data_name']}, by hardness"), folder / "scores.png")
-    write_text(folder / "record.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    run.add_to_record(evaluation=kept | scores | {"judged_at_commit": machine.provenance()["git_commit"]})
 
 
 if __name__ == "__main__":

@@ -34,9 +34,7 @@ def train_missing(run: Run) -> None:
 
 def judge(run: Run) -> None:
     """Answer the dev questions with transformers, judge the answers, and write predictions and scores into the run."""
-    settings = run.config()
-    if settings.candidates == 1:  # with more candidates transformers answers anyway
-        settings = settings.with_overrides({"engine": "transformers"}, "tools.trial")
+    settings = run.config().with_overrides({"engine": "transformers"}, "tools.trial")
     questions = data.dev_questions(run, settings)
     model, tokenizer = evaluate.load(run, settings)
     predictions = evaluate.predict(model, tokenizer, questions, settings, run)

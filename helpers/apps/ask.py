@@ -40,10 +40,6 @@ ANSWER_TOKENS = 192  # room for an answer at least
 UNKNOWN_NAME = re.compile(r"no such (table|column): (?:.*\.)?(.+)")
 
 
-class DoesNotFit(ValueError):
-    """Not even the narrowest schema fits the model's context beside the question."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """The answer to a question.
@@ -163,12 +159,12 @@ class Assistant:
             raise ValueError("There is no question")
         longest = max(self.settings.max_seq_length, PROMPT_TOKENS)
         room = min(longest, generate.context_length(self.model) - self.answer_tokens)
-        for columns in (prompt.max_columns, *NARROWER):
+        for columns in dict.fromkeys((prompt.max_columns, *NARROWER)):
             narrower = dataclasses.replace(prompt, max_columns=columns)
             question = Question(text, narrower, narrower.message(text))
             if len(question.ids(self.tokenizer)) <= room:
                 return question
-        raise DoesNotFit("The question is too long for the model's prompt: hardly a column fits beside it. Ask a shorter one")
+        raise ValueError("The question is too long for the model's prompt: hardly a column fits beside it. Ask a shorter one")
 
     def ask(self, database: Path, text: str, *, candidates: int = CANDIDATES) -> Answer:
         """Answer one question.

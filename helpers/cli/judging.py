@@ -114,7 +114,7 @@ def compare_predictions(options: argparse.Namespace) -> int:
 def print_comparison(golds: Sequence[Gold], first: Sequence[Verdict], second: Sequence[Verdict], names: tuple[str, str]) -> None:
     """Print the scores of two systems by group, their paired difference, and the questions that only one has right."""
     from helpers.judge import scores
-    from helpers.report.tables import compare_table, difference_sentence, numbers, outcome_table
+    from helpers.report.tables import compare_table, difference_sentence, outcome_table
 
     groups = {
         "hardness": None,
@@ -128,7 +128,7 @@ def print_comparison(golds: Sequence[Gold], first: Sequence[Verdict], second: Se
     if any(verdict.outcome == WRONG_ON_A_COPY for verdict in (*first, *second)):
         print(f"On altered copies as well: {difference_sentence(first, second, names, on_copies=True)}")
     for name, flipped in zip(reversed(names), scores.flipped(first, second), strict=True):
-        print(f"Right in {name} alone, by number: {numbers(flipped, limit=len(flipped)) or 'none'}")
+        print(f"Right in {name} alone, by number: {', '.join(map(str, flipped)) or 'none'}")
 
 
 def judged(options: argparse.Namespace, pred: Path) -> tuple[list[Gold], list[Verdict]]:
@@ -146,7 +146,7 @@ def judged(options: argparse.Namespace, pred: Path) -> tuple[list[Gold], list[Ve
         pred,
         options.db,
         options.tables,
-        field=options.field if pred.suffix.lower() in JSON else None,
+        field=options.field,
         official_quirks=options.official_quirks,
         progress=f"judging {pred.name}",
     )
@@ -154,7 +154,7 @@ def judged(options: argparse.Namespace, pred: Path) -> tuple[list[Gold], list[Ve
 
 def differing(golds: Sequence[Gold], db: Path) -> list[int]:
     """Return the numbers of the questions whose data is known to differ from the release's."""
-    databases = {db_id: layout.find_database(db, db_id) for db_id in {gold.db_id for gold in golds}}
+    databases = layout.find_databases(db, {gold.db_id for gold in golds})
     return spider.differing([(gold.query, gold.db_id) for gold in golds], databases)
 
 

@@ -50,11 +50,16 @@ def find_database(folder: Path, db_id: str) -> Path | None:
     return first_file(folder, names)
 
 
-def find_databases(folder: Path) -> dict[str, Path]:
-    """Return all databases of a folder by db_id: `<db_id>/<db_id>.sqlite` in it or in its `database/`, or single files."""
-    parent = folder / "database" if (folder / "database").is_dir() else folder
-    names = sorted(path.stem for path in parent.iterdir() if path.is_dir() or path.suffix in (".sqlite", ".db"))
-    return {name: path for name in names if (path := find_database(folder, name))}
+def find_databases(folder: Path, db_ids: Iterable[str] | None = None) -> dict[str, Path]:
+    """Return databases of a folder by db_id: `<db_id>/<db_id>.sqlite` in it or in its `database/`, or single files.
+
+    Args:
+        db_ids: those to look for; the ones that are missing are left out. None finds all.
+    """
+    if db_ids is None:
+        parent = folder / "database" if (folder / "database").is_dir() else folder
+        db_ids = sorted(path.stem for path in parent.iterdir() if path.is_dir() or path.suffix in (".sqlite", ".db"))
+    return {db_id: path for db_id in db_ids if (path := find_database(folder, db_id))}
 
 
 def read_rows(file: Path) -> Iterator[tuple[str, dict]]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers.databases.layout import BadData, find_database, read_rows, read_tables, rows_of_text
+from helpers.databases.layout import BadData, find_databases, read_rows, read_tables, rows_of_text
 from helpers.databases.sql_text import START, extract_sql
 from helpers.judge.verdicts import Verdict, judge_all
 from helpers.run.files import write_text
@@ -56,7 +56,7 @@ def judge_files(
         raise ValueError(
             f"{gold} has {len(golds):,} questions and {pred} {len(texts):,} predictions: there must be one a question"
         )
-    databases = {db_id: path for db_id in {one.db_id for one in golds} if (path := find_database(db, db_id))}
+    databases = find_databases(db, {one.db_id for one in golds})
     missing = next((one for one in golds if one.db_id not in databases), None)
     if missing:
         raise ValueError(f"{gold}, {missing.position}: no database for {missing.db_id} under {db}")

@@ -123,9 +123,9 @@ def counted(indices: Sequence[int]) -> str:
     return f"{len(indices):,} question{'' if len(indices) == 1 else 's'}"
 
 
-def numbers(indices: Sequence[int], limit: int = 12) -> str:
+def numbers(indices: Sequence[int]) -> str:
     """Return the first question numbers as text. Questions are numbered from 0 in the order of the predictions."""
-    return ", ".join(map(str, indices[:limit])) + (", …" if len(indices) > limit else "")
+    return ", ".join(map(str, indices[:12])) + (", …" if len(indices) > 12 else "")
 
 
 def outcome_table(base: Sequence[Verdict], tuned: Sequence[Verdict], names: tuple[str, str] = BEFORE_AFTER) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.databases import schema
-from helpers.databases.layout import FIELDS, BadData, Example, find_database, first_file, read_rows, read_tables
+from helpers.databases.layout import FIELDS, BadData, Example, find_databases, first_file, read_rows, read_tables
 from helpers.databases.sandbox import Result, Sandbox
 from helpers.judge.hardness import LEVELS, hardness
 from helpers.run import machine
@@ -188,7 +188,7 @@ def load_spider() -> DataSet:
 
 def load_sample() -> DataSet:
     """Load the embedded demo data."""
-    return dataclasses.replace(load_folder(sample_folder(), name="embedded sample"), note="")
+    return load_folder(sample_folder(), name="embedded sample")
 
 
 def sample_folder() -> Path:
@@ -250,7 +250,7 @@ def load_folder(folder: Path, name: str | None = None) -> DataSet:
         )
     rows = {file: list(read_rows(file)) for file in (train_file, dev_file) if file}
     db_ids = {row["db_id"] for file in rows for _, row in rows[file] if isinstance(row["db_id"], str)}
-    databases = {db_id: path for db_id in db_ids if (path := find_database(folder, db_id))}
+    databases = find_databases(folder, db_ids)
     official = dev_file is not None and is_official(dev_file, rows[dev_file], train_file)
     with Sandbox() as sandbox:
         faults = [fault for file in rows for fault in find_faults(file, rows[file], databases, None if official else sandbox)]

@@ -4,16 +4,9 @@ import subprocess
 
 import pytest
 
-from helpers import setup
 from helpers.run import machine
 
 pytestmark = pytest.mark.usefixtures("plain_machine")
-
-
-@pytest.fixture
-def run(tmp_path):
-    """A new run of the smallest preset."""
-    return setup.start(tmp_path / "runs" / "mine", "smoke")[0]
 
 
 @pytest.fixture
