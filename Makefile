@@ -37,7 +37,7 @@ oldest: $(VENV)/oldest/ready ## The tests that need no model, with the oldest ve
 repository: $(VENV)/ready ## NAME=owner/name: write the public address into badges and bootstrap cells
 	$(BIN)/python -m tools.repository $(NAME)
 
-tables: $(VENV)/ready ## Write the tables of README, results/*.md and notebooks anew, from the records under results/
+tables: $(VENV)/ready ## Write the tables of README, results/*.md and notebooks from the records under results/
 	$(BIN)/python -m tools.tables
 
 colab: $(VENV)/ready ## FREEZE=file [COLAB_PYTHON=python3.13]: check that the requirements leave Colab's torch, numpy and pandas alone

@@ -271,7 +271,7 @@ def spared_modules():
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
-    """Preset smoke, its tiny model made anew: no file of an older version stands in for it."""
+    """Preset smoke, its tiny model just made: no file of an older version stands in for it."""
     from helpers.run import presets
     from helpers.sources import model_files
 
@@ -284,7 +284,7 @@ def smoke(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory):
-    """The embedded sample, its databases built anew."""
+    """The embedded sample, its databases just built."""
     from helpers.sources import spider
 
     with pytest.MonkeyPatch.context() as patch:

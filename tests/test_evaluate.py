@@ -52,7 +52,7 @@ def test_predictions_are_the_sql_in_the_answers(tiny, smoke, run):
     assert made == [extract_sql(answer) for answer in texts]
 
 
-def was_made_anew(tokenizer, settings, run, questions=QUESTIONS, *, base=False):
+def was_made_again(tokenizer, settings, run, questions=QUESTIONS, *, base=False):
     """Whether `predict` asks the model, instead of taking the answers kept."""
     try:
         predict(None, tokenizer, settings, run, questions, base=base)
@@ -61,35 +61,35 @@ def was_made_anew(tokenizer, settings, run, questions=QUESTIONS, *, base=False):
     return False
 
 
-def test_another_adapter_makes_tuned_predictions_anew_and_leaves_the_bases(tiny, smoke, run):
+def test_another_adapter_makes_tuned_predictions_again_and_leaves_the_bases(tiny, smoke, run):
     model, tokenizer = tiny
     for base in (True, False):
         predict(model, tokenizer, smoke, run, base=base)
     torch.nn.init.zeros_(next(weights for name, weights in model.named_parameters() if "lora_B" in name).data)
     model.save_pretrained(run / "adapter")
-    assert was_made_anew(tokenizer, smoke, run, base=False)
-    assert not was_made_anew(tokenizer, smoke, run, base=True)
+    assert was_made_again(tokenizer, smoke, run, base=False)
+    assert not was_made_again(tokenizer, smoke, run, base=True)
 
 
 @pytest.mark.parametrize(
-    "change, anew",
+    "change, again",
     [
         ({"max_new_tokens": 13}, True),
         ({"per_device_eval_batch_size": 3}, False),
         ({"query_timeout": 9.0}, False),
     ],
 )
-def test_settings_that_decide_the_answers_make_them_anew_and_others_do_not(tiny, smoke, run, change, anew):
+def test_settings_that_decide_the_answers_make_them_again_and_others_do_not(tiny, smoke, run, change, again):
     model, tokenizer = tiny
     predict(model, tokenizer, smoke, run)
-    assert was_made_anew(tokenizer, smoke.with_overrides(change, "this test"), run) is anew
+    assert was_made_again(tokenizer, smoke.with_overrides(change, "this test"), run) is again
 
 
 @pytest.mark.parametrize("questions", [QUESTIONS[:-1], QUESTIONS[::-1], [*QUESTIONS[:-1], "And now?"]])
-def test_other_questions_make_predictions_anew(tiny, smoke, run, questions):
+def test_other_questions_make_predictions_again(tiny, smoke, run, questions):
     model, tokenizer = tiny
     predict(model, tokenizer, smoke, run)
-    assert was_made_anew(tokenizer, smoke, run, questions)
+    assert was_made_again(tokenizer, smoke, run, questions)
 
 
 # Candidates

@@ -103,7 +103,7 @@ def test_a_relative_run_dir_starts_at_the_repository(tmp_path, monkeypatch):
 
 CHANGES = [  # the notebook, what it is asked to change, the results that are there, whether that may be
     ("data", {"max_seq_length": 512}, (), True),
-    ("data", {"max_seq_length": 512}, ("data",), True),  # 02 makes its own result anew
+    ("data", {"max_seq_length": 512}, ("data",), True),  # 02 makes its own result again
     ("data", {"max_seq_length": 512}, ("data", "model"), False),
     ("setup", {"max_seq_length": 512}, (), True),
     ("setup", {"max_seq_length": 512}, ("data",), False),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.apps import claims
+from helpers.run.config import RENAMED
 from helpers.run.files import write_text
 from helpers.run.folder import OUTPUTS
 from helpers.run.machine import ROOT
@@ -20,13 +21,7 @@ from helpers.run.machine import ROOT
 RESULTS = ROOT / "results"
 GPU_RUN, CPU_RUN = "h200-llama-1b-seed", "cpu-sample"  # their times open the notebooks
 QUICKSTART = "00_quickstart.ipynb"
-BEST, POOLED = "h100-smollm2-linked", "h100-smollm2-pooled"
-ABLATION = {  # rows of BEST's ladder.json that today's code can make, and what each adds
-    "greedy": "greedy",
-    "and only queries over this schema": "+ grammar-constrained decoding",
-    "8 beams, the first of them": "+ 8 beams, the most probable",
-    "the likeliest that runs, best with rows": "+ execution-guided selection",
-}
+BEST = "h100-smollm2-linked"
 TRIED = (  # settings that a trial's row shows
     *(
         "prompt_style",
@@ -70,10 +65,8 @@ def points(paired: dict[str, float]) -> str:
 
 def model(record: dict) -> str:
     """Preset and model of a run, with what makes it more than its preset."""
-    settings = record["overrides"]
-    more = [
-        f"{new}={settings[name]}" for name, new in (("r", "r"), ("train_variants", "prompts_per_example")) if name in settings
-    ]
+    settings = {RENAMED.get(name, name): value for name, value in record["overrides"].items()}
+    more = [f"{name}={settings[name]}" for name in ("r", "prompts_per_example") if name in settings]
     more += ["second seed"] * bool(settings.get("twin_weight")) + ["ensemble of 2 runs"] * bool(settings.get("ensemble_runs"))
     return ", ".join([f"`{record['preset']}`", *more, record["model_name"].split("/")[-1]])
 
@@ -106,24 +99,24 @@ def scores() -> str:
 
 def ablation() -> str:
     """What each technique adds on dev, cumulative, and what it costs."""
+    kept = read(f"{BEST}/ablation.json")
     rows = []
-    first = {"rung": "before training"} | read(f"{POOLED}/ladder.json")["rungs"][0]
-    kept = read(f"{BEST}/ladder.json")
-    for one in [first, *kept["rungs"]]:
-        if one["rung"] in ("before training", *ABLATION):
-            official = f"{one['ex_official']:.1f}, {one['em_official']:.1f}"
-            cells = [f"**{one['ex']:.1f}** {interval(one)}", f"{one['ex_on_copies']:.1f}", f"{one['em']:.1f}", official]
-            rows.append([ABLATION.get(one["rung"], one["rung"]), *cells, f"{one['seconds']:.0f}"])
-    reranked = read(f"{BEST}/twin.json")["ex"]["the first's word, question_weight 0.7"]
-    rows.append(["+ noisy-channel reranker", f"**{reranked['ex']:.1f}**", "", "", f"{reranked['ex_official']:.1f}", ""])
-    rows.append([f"(oracle@{kept['candidates']}: some candidate is right)", f"{kept['any_candidate_right']:.1f}", "", "", "", ""])
-    head = ["technique", "EX (95 %)", "on altered copies", "EM", "official evaluator: EX, EM", "seconds for all"]
+    for one in kept["rows"]:
+        known = {name: f"{value:.1f}" for name, value in one.items() if isinstance(value, float)}
+        official = ", ".join(known[name] for name in ("ex_official", "em_official") if name in known)
+        ex = " ".join([f"**{known['ex']}**", *([interval(one)] if "ex_low" in one else [])])
+        seconds = f"{one['seconds']:.0f}" if "seconds" in one else ""
+        rows.append([one["technique"], ex, known.get("ex_on_copies", ""), known.get("em", ""), official, seconds])
+    if kept["any_candidate_right"] is not None:
+        right = f"{kept['any_candidate_right']:.1f}"
+        rows.append([f"(oracle@{kept['candidates']}: some candidate is right)", right, "", "", "", ""])
+    head = ["technique", "EX (95 %)", "EX on altered copies", "EM", "official evaluator: EX, EM", "seconds for all"]
     return markdown(head, rows)
 
 
 def wrong() -> str:
     """Where the wrong answers first differ from gold, and the databases that most of them are about."""
-    found = read(f"{BEST}/ladder.json")["wrong"]
+    found = read(f"{BEST}/ablation.json")["wrong"]
     rows = [[kind, str(count)] for kind, count in found["by_kind"].items()]
     databases = [f"{name} {count}" for name, count in list(found["by_database"].items())[:6]]
     head = ["first difference", f"of {sum(found['by_kind'].values())} wrong answers"]

@@ -94,7 +94,7 @@ def test_kept_notebooks_hold_no_machine_path_but_the_run_folder(course):
 
 
 @pytest.mark.slow
-def test_running_it_again_makes_no_step_and_no_answer_anew(course):
+def test_running_it_again_makes_no_step_and_no_answer_again(course):
     folder, _ = course
     kept = ("adapter/adapter_model.safetensors", "evaluation/tuned.json")
     before = [(folder / name).read_bytes() for name in kept]

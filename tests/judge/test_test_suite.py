@@ -357,7 +357,7 @@ def test_write_all_names_what_has_no_copies(tmp_path, concert_db):
     assert len(copies(tmp_path / "made" / "bad" / "bad.sqlite")) == 1
 
 
-def test_cached_copies_are_made_once_and_anew_for_other_content(tmp_path, concert_db, monkeypatch):
+def test_cached_copies_are_made_once_and_again_for_other_content(tmp_path, concert_db, monkeypatch):
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "cache"))
     first = test_suite.cached_copies({"concert": concert_db}, progress="")["concert"]
     times = [path.stat().st_mtime_ns for path in copies(first)]

@@ -71,11 +71,11 @@ def test_order_is_shaken_only_by_chance_and_the_same_by_the_same_chance():
     question = "What is the total of all invoices?"
     still = linking.rank(question, SHOP, ())
     assert linking.rank(question, SHOP, ()) == still
-    shaken = [linking.rank(question, SHOP, (), random.Random(seed)) for seed in range(20)]
-    assert shaken == [linking.rank(question, SHOP, (), random.Random(seed)) for seed in range(20)]
-    assert len({str(order) for order in shaken}) > 10
-    assert all(set(places(order)) == EVERYTHING for order in shaken)
-    assert all(order[0][0] == "invoice" for order in shaken), "what is plain stays where it is"
+    shuffled = [linking.rank(question, SHOP, (), random.Random(seed)) for seed in range(20)]
+    assert shuffled == [linking.rank(question, SHOP, (), random.Random(seed)) for seed in range(20)]
+    assert len({str(order) for order in shuffled}) > 10
+    assert all(set(places(order)) == EVERYTHING for order in shuffled)
+    assert all(order[0][0] == "invoice" for order in shuffled), "what is plain stays where it is"
 
 
 NEEDED = st.sets(st.sampled_from(sorted(EVERYTHING)), max_size=5)

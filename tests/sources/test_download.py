@@ -211,7 +211,7 @@ def test_a_cached_file_of_a_later_source_is_used_without_asking_the_first(server
     assert len(server.requests_seen) == asked
 
 
-def test_a_damaged_cached_file_is_fetched_anew(server, tmp_path):
+def test_a_damaged_cached_file_is_downloaded_again(server, tmp_path):
     source = server.source(serve)
     get(tmp_path, source).write_bytes(CONTENT[:-1] + b"?")
     assert get(tmp_path, source).read_bytes() == CONTENT

@@ -20,7 +20,7 @@ DB_IDS = sorted(path.stem for path in (spider.SAMPLE / "database").glob("*.sql")
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
-    """The sample, built anew."""
+    """The sample, just built."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COURSE_CACHE", str(tmp_path_factory.mktemp("cache")))
         return spider.load("sample")

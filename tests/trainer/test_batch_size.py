@@ -134,7 +134,7 @@ def test_automatic_checkpointing_trains_with_the_losses_of_either(automatic, smo
     assert [entry["loss"] for entry in found.log] == pytest.approx([entry["loss"] for entry in plain.log], rel=1e-3)
 
 
-def test_what_was_found_is_kept_and_made_anew_for_other_settings_or_data(automatic, rows, run, timed):
+def test_what_was_found_is_kept_and_made_again_for_other_settings_or_data(automatic, rows, run, timed):
     measured = timed(lambda layout: 1.0)
     first = plan(automatic, rows, run)
     count = len(measured)
