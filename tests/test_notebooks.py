@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
+from conftest import cells_of
 
 from helpers.run import config, machine
 from helpers.run.folder import OUTPUTS
@@ -18,8 +18,8 @@ SWITCHES = {"run_dir", "preset", "use_drive", "resume", "open_demo"}
 OF_06 = {"database", "question", "export_as", "pairs_to"}  # what to ask and to write: no settings of a run
 
 
-def cells_of(path, kind="code"):
-    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
+def bootstrap(path):
+    return cells_of(path, "code")[0]["source"]
 
 
 def parameters_of(path):
@@ -33,32 +33,32 @@ def test_the_course_has_its_notebooks():
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_clean_plain_python_and_takes_parameters(path):
-    cells = nbformat.read(path, as_version=4).cells
-    code = cells_of(path)
+    cells = cells_of(path)
+    code = cells_of(path, "code")
 
-    assert cells[0].source.startswith("# "), "the first cell is the title"
-    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    assert cells[0]["source"].startswith("# "), "the first cell is the title"
+    assert sum("parameters" in cell["metadata"].get("tags", []) for cell in code) == 1
     for cell in code:
-        assert not cell.outputs and cell.execution_count is None, f"outputs belong in results/: {cell.source[:60]}"
-        ast.parse(cell.source)  # no cell needs a magic to run
+        assert not cell["outputs"] and cell["execution_count"] is None, f"outputs belong in results/: {cell['source'][:60]}"
+        ast.parse(cell["source"])  # no cell needs a magic to run
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_an_output_is_followed_by_what_to_look_for(path):
-    cells = nbformat.read(path, as_version=4).cells
+    cells = cells_of(path)
     run = 0
     for cell in cells:
-        run = run + 1 if cell.cell_type == "code" else 0
-        assert run <= 3, f"too many code cells without a word: {cell.source[:60]}"
-    assert sum("**Look for:**" in cell.source for cell in cells) >= 3
-    assert "**You now have**" in cells[-1].source and "**Try:**" in cells[-1].source
+        run = run + 1 if cell["cell_type"] == "code" else 0
+        assert run <= 3, f"too many code cells without a word: {cell['source'][:60]}"
+    assert sum("**Look for:**" in cell["source"] for cell in cells) >= 3
+    assert "**You now have**" in cells[-1]["source"] and "**Try:**" in cells[-1]["source"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_papermill_lists_every_parameter_with_words(path):
-    tagged = next(cell for cell in cells_of(path) if "parameters" in cell.metadata.get("tags", []))
+    tagged = next(cell for cell in cells_of(path, "code") if "parameters" in cell["metadata"].get("tags", []))
     names = [
-        ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target) for node in ast.parse(tagged.source).body
+        ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target) for node in ast.parse(tagged["source"]).body
     ]
     listed = parameters_of(path)
 
@@ -70,7 +70,7 @@ def test_papermill_lists_every_parameter_with_words(path):
 def test_every_parameter_is_a_setting_or_a_switch_and_is_handed_on(path):
     names = set(parameters_of(path))
     settings = {field.name for field in config.settings_fields()}
-    source = "\n".join(cell.source for cell in cells_of(path))
+    source = "\n".join(cell["source"] for cell in cells_of(path, "code"))
 
     assert names - SWITCHES - OF_06 <= settings
     for name in names - SWITCHES - OF_06:
@@ -80,22 +80,20 @@ def test_every_parameter_is_a_setting_or_a_switch_and_is_handed_on(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_links_between_notebooks_and_files_resolve(path):
     for cell in cells_of(path, "markdown"):
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", cell.source):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", cell["source"]):
             assert (path.parent / target).exists(), f"{target} is linked and not there"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_all_notebooks_begin_with_the_same_bootstrap(path):
-    assert cells_of(path)[0].source == cells_of(NOTEBOOKS[0])[0].source
+    assert bootstrap(path) == bootstrap(NOTEBOOKS[0])
 
 
 @pytest.mark.parametrize("folder", [machine.ROOT, machine.ROOT / "notebooks"], ids=["root", "notebooks"])
 def test_the_bootstrap_installs_nothing_and_moves_nowhere_outside_of_colab(folder, tmp_path):
     script = tmp_path / "bootstrap.py"  # the same in every notebook
     script.write_text(
-        "import subprocess\nsubprocess.run = None\n"
-        + cells_of(NOTEBOOKS[0])[0].source
-        + "\nimport helpers\nprint(os.getcwd())\n",
+        "import subprocess\nsubprocess.run = None\n" + bootstrap(NOTEBOOKS[0]) + "\nimport helpers\nprint(os.getcwd())\n",
         encoding="utf-8",
     )
 
@@ -106,7 +104,7 @@ def test_the_bootstrap_installs_nothing_and_moves_nowhere_outside_of_colab(folde
 
 
 def test_on_colab_the_bootstrap_fetches_once_and_fails_loudly(tmp_path, monkeypatch):
-    source = cells_of(NOTEBOOKS[0])[0].source
+    source = bootstrap(NOTEBOOKS[0])
     recorder = """
 import subprocess
 calls = []

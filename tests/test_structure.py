@@ -3,9 +3,8 @@
 import ast
 from pathlib import Path
 
-import nbformat
 import pytest
-from conftest import ROOT
+from conftest import ROOT, cells_of
 
 HELPERS = ROOT / "helpers"
 # From the ground up: a file imports from its own room and from those before it.
@@ -52,6 +51,5 @@ def test_a_room_says_what_lives_there_and_holds_nothing_else():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 def test_a_notebook_imports_steps_report_and_at_most_two_rooms(path: Path):
-    cells = nbformat.read(path, as_version=4).cells
-    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    code = "\n".join(cell["source"] for cell in cells_of(path, "code"))
     assert len(imported(code) - {"report", *STEPS}) <= 2

@@ -115,7 +115,14 @@ def execute(source: Path, run: Run, switches: dict[str, Any]) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            papermill.execute_notebook(str(source), str(running), parameters, cwd=str(machine.ROOT), log_output=False)
+            papermill.execute_notebook(
+                str(source),
+                str(running),
+                parameters,
+                cwd=str(machine.ROOT),
+                log_output=False,
+                shutdown_kernel="immediate",  # all is written; Python would take seconds to clear torch away
+            )
     except PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":  # Ctrl-C also reaches the notebook's process, sometimes first
             raise KeyboardInterrupt from None

@@ -105,10 +105,11 @@ def drop_distractors(order: Order, needed: Collection[ColumnId], keys: Collectio
 
 
 def truncate(order: Order, most: int, needed: Collection[ColumnId] = ()) -> Order:
-    """Return at most `most` columns of an order, more of the first tables than of the last.
+    """Return `most` columns of an order at most, more of the first tables than of the last, and `needed` ones besides.
 
     Args:
-        needed: columns that stay whatever their rank, in training; for a table (with '' for the column) its first column.
+        most: columns that the prompt has room for.
+        needed: columns that stay whatever their rank, in training. A table with '' for the column keeps its first column.
     """
     if sum(len(columns) for _, columns in order) <= most:
         return order

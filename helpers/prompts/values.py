@@ -55,7 +55,8 @@ def value_index(database: Path) -> ValueIndex:
     """Return the index of an SQLite file, kept for as long as its size and time of change stay the same.
 
     Raises:
-        schema.BadDatabase: the file cannot be read.
+        OSError: there is no such file.
+        schema.BadDatabase: it cannot be read as an SQLite database.
     """
     found = database.stat()
     return _value_index(database, found.st_size, found.st_mtime_ns)

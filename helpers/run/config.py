@@ -132,7 +132,7 @@ class RunConfig:
     num_processes: int = setting(
         1,
         "evaluate",
-        "processes that train and answer together, one GPU each; results do not depend on it",
+        "processes that train and answer together, one GPU each; the results are those of one, up to rounding",
         unit="processes",
         low=1,
     )

@@ -163,8 +163,8 @@ def run_path(run_dir: str | Path | None = None, use_drive: bool = False) -> Path
     """Return the absolute path of a run folder.
 
     Args:
-        run_dir: None is RUN_DIR, else runs/course. Relative paths start at the repository's root.
-        use_drive: relative paths start at the folder text-to-sql on Google Drive instead.
+        run_dir: None is RUN_DIR, else runs/course. A relative path starts at the repository's root.
+        use_drive: a relative path starts at the folder text-to-sql on Google Drive instead; RUN_DIR does not count.
 
     Raises:
         RuntimeError: `use_drive` where there is no Drive, or Drive was not mounted in time.

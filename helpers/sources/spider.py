@@ -64,7 +64,7 @@ class DataSet:
 
     Attributes:
         name: the data set's name beside scores.
-        note: what a reader of scores must know of this copy; '' for the release's own bytes.
+        note: what a reader of scores must know of this copy of Spider; '' for the release's own bytes and for other data.
         databases: path of each database by its db_id.
         tables: schemas of tables.json by db_id, where the folder has that file.
     """
