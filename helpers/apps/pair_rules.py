@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from helpers.apps.pair_words import joined, literal, plural, qualified, quoted, singular, spoken
-from helpers.databases.schema import Column, ForeignKey, Schema, Table
+from helpers.apps.pair_words import joined, key_columns, literal, plural, qualified, quoted, same, singular, spoken
+from helpers.databases.schema import Column, ForeignKey, Schema, Table, fold
 
 T = TypeVar("T")
 Worded = tuple[str, str]  # question, query
@@ -48,14 +48,13 @@ class Source:
     @functools.cached_property
     def kinds(self) -> dict[tuple[str, str], set[str]]:
         """The kinds of each (table, column) that has values and is no key, as `columns` names them."""
-        keys = {(key.table, key.column) for key in self.schema.foreign_keys}
-        keys |= {(key.to_table, key.to_column) for key in self.schema.foreign_keys}
+        keys = set().union(*(key.ends() for key in self.schema.foreign_keys))
         found = {}
         for table in self.schema.tables:
             for column in table.columns:
                 place, words = (table.name, column.name), spoken(column.name).split()
                 values = self.values.get(place, ())
-                if not values or column.primary_key or place in keys or words[-1:] == ["id"]:
+                if not values or column.primary_key or (fold(table.name), fold(column.name)) in keys or words[-1:] == ["id"]:
                     continue
                 is_text = all(isinstance(value, str) and 0 < len(value) <= LONGEST_VALUE for value in values)
                 is_name = is_text and ("name" in words or "title" in words)
@@ -326,7 +325,7 @@ def for_each_parent(source: Source) -> Worded:
         of_children = f"{spoken(number.name)} of the {plural(child)}"
         questions = [f"What is the {word} {of_children} for each {spoken(name.name)} of the {plural(parent)}?"]
     is_group = name in source.columns(parent, "group")
-    group = qualified(parent, name) if is_group else f"{quoted(parent.name)}.{quoted(key.to_column)}"
+    group = qualified(parent, name) if is_group else key_columns(parent, key)
     query = f"SELECT {qualified(parent, name)}, {selected} {joined(child, parent, key)} GROUP BY {group}"
     return source.pick(questions), query
 
@@ -342,7 +341,7 @@ def more_than(source: Source) -> Worded:
             f"Give the {spoken(name.name)} of {plural(parent)} with more than {least} {plural(child)}.",
         ]
     )
-    group = f"{quoted(parent.name)}.{quoted(key.to_column)}"
+    group = key_columns(parent, key)
     selected = f"SELECT {qualified(parent, name)} {joined(child, parent, key)}"
     return question, f"{selected} GROUP BY {group} HAVING count(*) > {least}"
 
@@ -358,8 +357,11 @@ def without_children(source: Source) -> Worded:
             f"Which {plural(parent)} never had a {singular(child)}? Show the {spoken(name.name)}.",
         ]
     )
-    inner = f"SELECT {quoted(key.column)} FROM {quoted(child.name)} WHERE {quoted(key.column)} IS NOT NULL"
-    condition = f"{quoted(key.to_column)} NOT IN ({inner})"
+    if len(key.columns) == 1:
+        own, to = quoted(key.columns[0]), quoted(key.to_columns[0])
+        condition = f"{to} NOT IN (SELECT {own} FROM {quoted(child.name)} WHERE {own} IS NOT NULL)"
+    else:
+        condition = f"NOT EXISTS (SELECT * FROM {quoted(child.name)} WHERE {same(child, parent, key)})"
     return question, f"SELECT {quoted(name.name)} FROM {quoted(parent.name)} WHERE {condition}"
 
 

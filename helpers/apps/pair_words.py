@@ -50,7 +50,15 @@ def literal(value: object) -> str:
 
 def joined(child: Table, parent: Table, key: ForeignKey) -> str:
     """Return `FROM … JOIN … ON` of two tables."""
-    return (
-        f"FROM {quoted(child.name)} JOIN {quoted(parent.name)} "
-        f"ON {quoted(child.name)}.{quoted(key.column)} = {quoted(parent.name)}.{quoted(key.to_column)}"
-    )
+    return f"FROM {quoted(child.name)} JOIN {quoted(parent.name)} ON {same(child, parent, key)}"
+
+
+def same(child: Table, parent: Table, key: ForeignKey) -> str:
+    """Return the condition that two rows belong together: every column of the key equals the one that it refers to."""
+    one, other = quoted(child.name), quoted(parent.name)
+    return " AND ".join(f"{one}.{quoted(column)} = {other}.{quoted(to_column)}" for column, to_column in key.pairs)
+
+
+def key_columns(parent: Table, key: ForeignKey) -> str:
+    """Return the columns of `parent` that a key refers to, as GROUP BY lists them."""
+    return ", ".join(f"{quoted(parent.name)}.{quoted(column)}" for column in key.to_columns)

@@ -8,16 +8,35 @@ import functools
 import re
 import sqlite3
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from helpers.databases.sandbox import Limits, Sandbox
 
 # White space and comments, or (group 1) what is quoted in one of SQLite's four ways.
 GAP = re.compile(r"""('[^']*'|"[^"]*"|`[^`]*`|\[[^]]*\])|(?:\s|--[^\n]*|/\*.*?(?:\*/|$))+""", re.DOTALL)
 USER_TABLES = "name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"  # a condition on sqlite_master: not SQLite's own tables
+VIRTUAL = re.compile(r"CREATE\s+VIRTUAL\s+TABLE\b.*?\bUSING\s+\W?(\w+)", re.IGNORECASE | re.DOTALL)
+# The tables in which a virtual table keeps its content are called after it: its name, an underscore, and one of these.
+SHADOWS = {
+    **dict.fromkeys(("fts3", "fts4"), "content|docsize|segdir|segments|stat"),
+    "fts5": "config|content|data|docsize|idx",
+    **dict.fromkeys(("rtree", "rtree_i32", "geopoly"), "node|parent|rowid"),
+    "vec0": r"auxiliary|chunks|info|rowids|(metadatachunks|metadatatext|vector_chunks)\d+",
+    "spellfix1": "vocab",
+}
+ASCII_LOWER = str.maketrans({chr(code): chr(code + 32) for code in range(ord("A"), ord("Z") + 1)})
+VIEW_SECONDS = 5.0  # to give its first row
 
 
 class BadDatabase(ValueError):
     """A file that is no SQLite database, is damaged, or has no table."""
+
+
+def fold(name: str) -> str:
+    """Return a name as SQLite compares it: A to Z in lower case, every other letter as it is."""
+    return name.translate(ASCII_LOWER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,30 +51,49 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignKey:
-    """`table.column` refers to `to_table.to_column`."""
+    """One foreign key: `columns` of `table` refer to `to_columns` of `to_table`, in order. A composite key has several."""
 
     table: str
-    column: str
+    columns: tuple[str, ...]
     to_table: str
-    to_column: str
+    to_columns: tuple[str, ...]
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Each column with the one that it refers to."""
+        return tuple(zip(self.columns, self.to_columns, strict=True))
+
+    def ends(self) -> set[tuple[str, str]]:
+        """Return (table, column) of every column on either side, folded."""
+        return {
+            (fold(table), fold(column))
+            for table, columns in ((self.table, self.columns), (self.to_table, self.to_columns))
+            for column in columns
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table, its columns in declared order, and its display name ('' where none is known)."""
+    """A table, its columns in declared order, and its display name ('' where none is known). `kind`: table, view or virtual."""
 
     name: str
     columns: tuple[Column, ...]
     display_name: str = ""
+    kind: str = "table"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schema:
-    """The tables of one database in the order they were created, and the foreign keys between them."""
+    """The tables of one database in the order they were created, then its views, and the foreign keys between tables.
+
+    Attributes:
+        unreadable: what the file has and SQLite cannot read here, each with the reason.
+    """
 
     db_id: str
     tables: tuple[Table, ...]
     foreign_keys: tuple[ForeignKey, ...]
+    unreadable: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return the schema as the model reads it: one line a table, then the keys whose column names differ.
@@ -68,15 +106,16 @@ class Schema:
         """
         lines = [f"{table.name}: {', '.join(column.name for column in table.columns)}" for table in self.tables]
         keys = [
-            f"{key.table}.{key.column} = {key.to_table}.{key.to_column}"
+            f"{key.table}.{column} = {key.to_table}.{to_column}"
             for key in self.foreign_keys
-            if key.column.lower() != key.to_column.lower()
+            for column, to_column in key.pairs
+            if fold(column) != fold(to_column)
         ]
         return [*lines, f"keys: {', '.join(keys)}"] if keys else lines
 
     def columns(self) -> dict[str, tuple[str, ...]]:
-        """Return the column names of each table, all in lower case."""
-        return {table.name.lower(): tuple(column.name.lower() for column in table.columns) for table in self.tables}
+        """Return the column names of each table, all folded."""
+        return {fold(table.name): tuple(fold(column.name) for column in table.columns) for table in self.tables}
 
     def as_spider(self) -> dict:
         """Return the schema as an entry of Spider's tables.json. Column 0 is `*`; a missing display name is derived."""
@@ -84,9 +123,7 @@ class Schema:
             [-1, "*"],
             *([number, column.name] for number, table in enumerate(self.tables) for column in table.columns),
         ]
-        index = {
-            (self.tables[number].name.lower(), name.lower()): at for at, (number, name) in enumerate(original) if number >= 0
-        }
+        index = {(fold(self.tables[number].name), fold(name)): at for at, (number, name) in enumerate(original) if number >= 0}
         columns = [column for table in self.tables for column in table.columns]
         return {
             "db_id": self.db_id,
@@ -104,8 +141,9 @@ class Schema:
             "column_types": ["text", *(type_group(column.type) for column in columns)],
             "primary_keys": [at for at, column in enumerate(columns, start=1) if column.primary_key],
             "foreign_keys": [
-                [index[key.table.lower(), key.column.lower()], index[key.to_table.lower(), key.to_column.lower()]]
+                [index[fold(key.table), fold(column)], index[fold(key.to_table), fold(to_column)]]
                 for key in self.foreign_keys
+                for column, to_column in key.pairs
             ],
         }
 
@@ -138,7 +176,10 @@ def from_spider(entry: dict) -> Schema:
         ),
         foreign_keys=tuple(
             ForeignKey(
-                table=names[original[a][0]], column=original[a][1], to_table=names[original[b][0]], to_column=original[b][1]
+                table=names[original[a][0]],
+                columns=(original[a][1],),
+                to_table=names[original[b][0]],
+                to_columns=(original[b][1],),
             )
             for a, b in entry["foreign_keys"]
         ),
@@ -149,18 +190,18 @@ def with_display_names(schema: Schema, described: Schema | None) -> Schema:
     """Return a database's schema with the display names that another description of it has (`from_spider`)."""
     if described is None:
         return schema
-    of_tables = {table.name.lower(): table.display_name for table in described.tables}
+    of_tables = {fold(table.name): table.display_name for table in described.tables}
     of_columns = {
-        (table.name.lower(), column.name.lower()): column.display_name for table in described.tables for column in table.columns
+        (fold(table.name), fold(column.name)): column.display_name for table in described.tables for column in table.columns
     }
     return dataclasses.replace(
         schema,
         tables=tuple(
             dataclasses.replace(
                 table,
-                display_name=of_tables.get(table.name.lower(), ""),
+                display_name=of_tables.get(fold(table.name), ""),
                 columns=tuple(
-                    dataclasses.replace(column, display_name=of_columns.get((table.name.lower(), column.name.lower()), ""))
+                    dataclasses.replace(column, display_name=of_columns.get((fold(table.name), fold(column.name)), ""))
                     for column in table.columns
                 ),
             )
@@ -246,8 +287,11 @@ def open_readonly(database: Path, seconds: float | None = None) -> contextlib.cl
 def read(database: Path) -> Schema:
     """Return the schema of an SQLite file. It is cached for as long as the file's size and time stay the same.
 
+    Left out are the tables in which a virtual table keeps its content, columns without a name, and, named in `unreadable`, what
+    SQLite cannot read here: a virtual table whose module is not there, a view that does not run.
+
     Raises:
-        BadDatabase: the file is missing, damaged, no SQLite database, or has no table.
+        BadDatabase: the file is missing, damaged, no SQLite database, or has no table that can be read.
     """
     refuse_open_changes(database)
     try:
@@ -259,43 +303,94 @@ def read(database: Path) -> Schema:
 
 @functools.lru_cache(maxsize=512)
 def _read(database: Path, _size: int, _changed: int) -> Schema:
+    query = (
+        f"SELECT name, type, sql FROM sqlite_master WHERE type IN ('table', 'view') AND {USER_TABLES} "
+        "ORDER BY type = 'view', rowid"
+    )
+    unreadable = []
     try:
         with open_readonly(database) as connection:
-            query = f"SELECT name FROM sqlite_master WHERE type = 'table' AND {USER_TABLES} ORDER BY rowid"
-            names = [name for (name,) in connection.execute(query)]
-            tables = tuple(read_table(connection, name) for name in names)
+            found = connection.execute(query).fetchall()
+            modules = {name: matched[1].lower() for name, _, sql in found if (matched := VIRTUAL.match(sql or ""))}
+            tables = []
+            for name, kind, _ in found:
+                if is_shadow(name, modules):
+                    continue
+                kind = "virtual" if name in modules else kind
+                if fault := fault_of(connection, database, name, kind):
+                    unreadable.append(f"{name} ({fault})")
+                elif (table := read_table(connection, name, kind)).columns:
+                    tables.append(table)
             keys = tuple(key for table in tables for key in read_keys(connection, table, tables))
     except (sqlite3.Error, UnicodeDecodeError) as error:  # the second where SQLite complains of a name that is no UTF-8
         raise BadDatabase(f"{database} cannot be read as an SQLite database: {error}") from error
     if not tables:
-        raise BadDatabase(f"{database} has no table")
-    return Schema(db_id=database.stem, tables=tables, foreign_keys=keys)
+        why = f" that can be read: {'; '.join(unreadable)}" if unreadable else ""
+        raise BadDatabase(f"{database} has no table{why}")
+    return Schema(db_id=database.stem, tables=tuple(tables), foreign_keys=keys, unreadable=tuple(unreadable))
 
 
-def read_table(connection: sqlite3.Connection, name: str) -> Table:
-    """Return one table with its columns."""
+def is_shadow(name: str, modules: dict[str, str]) -> bool:
+    """Whether a table belongs to a virtual one, which keeps its content there.
+
+    Args:
+        modules: the module of each virtual table by the table's name.
+
+    Source: SQLite, "The Virtual Table Mechanism", section 2.17, and the pages of FTS3, FTS5, R*Tree and spellfix1; sqlite-vec.
+    """
+    return any(
+        re.fullmatch(f"{re.escape(fold(virtual))}_({SHADOWS[module]})", fold(name))
+        for virtual, module in modules.items()
+        if module in SHADOWS
+    )
+
+
+def fault_of(connection: sqlite3.Connection, database: Path, name: str, kind: str) -> str:
+    """Return why a view or virtual table cannot be read; '' if it can, and for an ordinary table.
+
+    A view is foreign SQL, so the sandbox runs it.
+    """
+    if kind == "virtual":
+        try:
+            connection.execute(f"SELECT * FROM {quote_name(name)} LIMIT 0")
+        except sqlite3.Error as error:
+            return str(error)
+    if kind == "view":
+        with Sandbox(Limits(seconds=VIEW_SECONDS)) as sandbox:
+            result = sandbox.execute(database, f"SELECT * FROM {quote_name(name)} LIMIT 1")
+        return "" if result.ok else result.error or result.outcome
+    return ""
+
+
+def read_table(connection: sqlite3.Connection, name: str, kind: str = "table") -> Table:
+    """Return one table with its columns. A column without a name is left out: no query can ask for it by name."""
     # xinfo has generated columns as well; hidden = 1 are a virtual table's inner ones
     rows = connection.execute("SELECT name, type, pk FROM pragma_table_xinfo(?) WHERE hidden <> 1", (name,))
-    return Table(name=name, columns=tuple(Column(name=column, type=kind, primary_key=bool(key)) for column, kind, key in rows))
+    columns = tuple(Column(name=column, type=kind, primary_key=bool(key)) for column, kind, key in rows if column.strip())
+    return Table(name=name, columns=columns, kind=kind)
 
 
-def read_keys(connection: sqlite3.Connection, table: Table, tables: tuple[Table, ...]) -> list[ForeignKey]:
-    """Return the foreign keys of one table as declared. A key that names no column refers to the other table's primary key."""
-    by_name = {other.name.lower(): other for other in tables}
-    keys = []
-    for target, index, column, to_column in connection.execute(  # SQLite numbers them from the last declared
-        'SELECT "table", seq, "from", "to" FROM pragma_foreign_key_list(?) ORDER BY id DESC, seq', (table.name,)
+def read_keys(connection: sqlite3.Connection, table: Table, tables: Sequence[Table]) -> list[ForeignKey]:
+    """Return the foreign keys of one table as declared. A key that names no column refers to the other table's primary key.
+
+    A key is left out where one of its ends is missing.
+    """
+    by_name = {fold(other.name): other for other in tables}
+    found: dict[int, tuple[str, list[tuple[str, str | None]]]] = {}
+    for number, target, column, to_column in connection.execute(  # SQLite numbers them from the last declared
+        'SELECT id, "table", "from", "to" FROM pragma_foreign_key_list(?) ORDER BY id DESC, seq', (table.name,)
     ):
-        other = by_name.get(target.lower())
+        found.setdefault(number, (target, []))[1].append((column, to_column))
+    keys = []
+    for target, pairs in found.values():
+        other = by_name.get(fold(target))
         if other is None:
             continue
-        if to_column is None:
-            primary = connection.execute("SELECT name FROM pragma_table_info(?) WHERE pk ORDER BY pk", (other.name,)).fetchall()
-            to_column = primary[index][0] if index < len(primary) else None
-        found = next(
-            (candidate.name for candidate in other.columns if to_column and candidate.name.lower() == to_column.lower()),
-            None,
-        )
-        if found:
-            keys.append(ForeignKey(table=table.name, column=column, to_table=other.name, to_column=found))
+        primary = connection.execute("SELECT name FROM pragma_table_info(?) WHERE pk ORDER BY pk", (other.name,)).fetchall()
+        wanted = [named or (primary[at][0] if at < len(primary) else "") for at, (_, named) in enumerate(pairs)]
+        known = {fold(column.name): column.name for column in other.columns}
+        to_columns = tuple(known[fold(name)] for name in wanted if fold(name) in known)
+        columns = tuple(column for column, _ in pairs if column.strip())
+        if len(columns) == len(to_columns) == len(pairs):
+            keys.append(ForeignKey(table=table.name, columns=columns, to_table=other.name, to_columns=to_columns))
     return keys

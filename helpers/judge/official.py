@@ -50,12 +50,13 @@ def names(schema: Schema, keys: Schema) -> Names:
     index = {name: number for number, name in reversed(list(enumerate(order)))}
     groups: list[set[int]] = []
     for key in keys.foreign_keys:
-        ends = {index[f"{key.table}.{key.column}".lower()], index[f"{key.to_table}.{key.to_column}".lower()]}
-        group = next((some for some in groups if some & ends), None)
-        if group is None:
-            groups.append(ends)
-        else:
-            group |= ends
+        for column, to_column in key.pairs:
+            ends = {index[f"{key.table}.{column}".lower()], index[f"{key.to_table}.{to_column}".lower()]}
+            group = next((some for some in groups if some & ends), None)
+            if group is None:
+                groups.append(ends)
+            else:
+                group |= ends
     return Names(schema.columns(), {order[one]: order[min(group)] for group in groups for one in group})
 
 

@@ -48,7 +48,7 @@ class Content:
 
     def index(self, column: str) -> int | None:
         """Return the index of a column; None if there is none of that name."""
-        return next((at for at, name in enumerate(self.columns) if name.lower() == column.lower()), None)
+        return next((at for at, name in enumerate(self.columns) if schema.fold(name) == schema.fold(column)), None)
 
 
 def cached_copies(databases: Mapping[str, Path], *, progress: str = "altered copies") -> dict[str, Path]:
@@ -141,15 +141,14 @@ def read_contents(connection: sqlite3.Connection, keys: Sequence[schema.ForeignK
         columns = connection.execute("SELECT name, pk FROM pragma_table_xinfo(?) WHERE hidden = 0", (name,)).fetchall()
         listed = ", ".join(schema.quote_name(column) for column, _ in columns)
         rows = [list(row) for row in connection.execute(f"SELECT {listed} FROM {schema.quote_name(name)}")]
-        ends = [(key.table, key.column) for key in keys] + [(key.to_table, key.to_column) for key in keys]
-        used = {column.lower() for table, column in ends if table == name}
+        used = {column for key in keys for table, column in key.ends() if table == schema.fold(name)}
         values = [[row[at] for row in rows if row[at] is not None] for at in range(len(columns))]
         contents.append(
             Content(
                 name=name,
                 columns=[column for column, _ in columns],
                 rows=rows,
-                linked={at for at, (column, primary) in enumerate(columns) if primary or column.lower() in used},
+                linked={at for at, (column, primary) in enumerate(columns) if primary or schema.fold(column) in used},
                 unique={at for at, some in enumerate(values) if len(some) > 1 and len(set(some)) == len(some)},
             )
         )
@@ -163,9 +162,9 @@ def alter(tables: Sequence[Content], keys: Sequence[schema.ForeignKey], rng: ran
         exchanged: share of the columns outside of keys whose values are shuffled, 0 to 1.
     """
     drop(tables, keys, rng)
-    leading = {(key.table, key.column.lower()) for key in keys}
+    leading = {(key.table, schema.fold(column)) for key in keys for column in key.columns}
     for table in tables:
-        if not any((table.name, table.columns[at].lower()) in leading for at in table.unique):
+        if not any((table.name, schema.fold(table.columns[at])) in leading for at in table.unique):
             duplicate(table, rng)
         for at in range(len(table.columns)):
             if at not in table.linked and rng.random() < exchanged:
@@ -186,12 +185,13 @@ def drop(tables: Sequence[Content], keys: Sequence[schema.ForeignKey], rng: rand
             child, parent = by_name.get(key.table), by_name.get(key.to_table)
             if child is None or parent is None:
                 continue
-            source, target = child.index(key.column), parent.index(key.to_column)
-            if source is None or target is None:
+            source, target = [child.index(name) for name in key.columns], [parent.index(name) for name in key.to_columns]
+            if None in source + target:
                 continue
-            needed = {row[source] for row, stays in zip(child.rows, kept[child.name], strict=True) if stays}
+            staying = [row for row, stays in zip(child.rows, kept[child.name], strict=True) if stays]
+            needed = {tuple(row[at] for at in source) for row in staying}
             for number, row in enumerate(parent.rows):
-                if not kept[parent.name][number] and row[target] in needed:
+                if not kept[parent.name][number] and tuple(row[at] for at in target) in needed:
                     kept[parent.name][number] = changed = True
     for table in tables:
         table.rows = [row for row, stays in zip(table.rows, kept[table.name], strict=True) if stays]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers.databases.schema import ForeignKey, Schema, Table, open_readonly, quote_name
+from helpers.databases.schema import ForeignKey, Schema, Table, fold, open_readonly, quote_name
 from helpers.prompts.linking import ColumnId
 from helpers.prompts.words import split_words, stem
 
@@ -47,11 +47,11 @@ def _with_inferred_keys(schema: Schema, database: Path, _size: int, _changed: in
 
 
 def read_contents(database: Path, schema: Schema) -> dict[ColumnId, Content]:
-    """Return the content of each column that is not too long, until the time is up."""
+    """Return the content of each column of a table that is not too long, until the time is up. Others have no keys."""
     found = {}
     with open_readonly(database, SECONDS) as connection:
         for table in schema.tables:
-            for column in table.columns:
+            for column in table.columns if table.kind == "table" else ():
                 name = quote_name(column.name)
                 query = f"SELECT {name} FROM {quote_name(table.name)} WHERE {name} IS NOT NULL LIMIT {MAX_ROWS + 1}"
                 try:
@@ -60,7 +60,7 @@ def read_contents(database: Path, schema: Schema) -> dict[ColumnId, Content]:
                     continue
                 if len(rows) <= MAX_ROWS:
                     distinct = frozenset(rows)
-                    found[table.name.lower(), column.name.lower()] = Content(distinct, len(distinct) == len(rows))
+                    found[fold(table.name), fold(column.name)] = Content(distinct, len(distinct) == len(rows))
     return found
 
 
@@ -70,32 +70,32 @@ def infer_keys(schema: Schema, contents: dict[ColumnId, Content]) -> list[Foreig
     A column refers to another table if all its values occur in that table's key, and its name agrees: its last word, "id" and the
     like aside, is in the name of the table or of the key.
     """
-    linked = {frozenset((key.table.lower(), key.to_table.lower())) for key in schema.foreign_keys}
-    declared = {(key.table.lower(), key.column.lower()) for key in schema.foreign_keys}
+    linked = {frozenset((fold(key.table), fold(key.to_table))) for key in schema.foreign_keys}
+    declared = {(fold(key.table), fold(column)) for key in schema.foreign_keys for column in key.columns}
     found = []
     for table in schema.tables:
         for column in table.columns:
-            source = (table.name.lower(), column.name.lower())
+            source = (fold(table.name), fold(column.name))
             content = contents.get(source)
             if source in declared or content is None or len(content.values) < FEWEST:
                 continue
             targets = [
                 (name_score(column.name, other, key), other.name, key)
                 for other in schema.tables
-                if other is not table and frozenset((source[0], other.name.lower())) not in linked
+                if other is not table and frozenset((source[0], fold(other.name))) not in linked
                 for key in candidate_keys(other, contents)
-                if content.values <= contents[other.name.lower(), key.lower()].values
-                and (single_primary_key(table) != source[1] or key.lower() == source[1])  # a primary key refers to its like only
+                if content.values <= contents[fold(other.name), fold(key)].values
+                and (single_primary_key(table) != source[1] or fold(key) == source[1])  # a primary key refers to its like only
             ]
             score, other, key = max(targets, default=(0, "", ""))
             if score:
-                found.append(ForeignKey(table=table.name, column=column.name, to_table=other, to_column=key))
+                found.append(ForeignKey(table=table.name, columns=(column.name,), to_table=other, to_columns=(key,)))
     return [key for key in found if not is_mirrored(key, found)]
 
 
 def single_primary_key(table: Table) -> str | None:
     """Return the name of a table's only primary key column, in lower case; None if it has none or several."""
-    keys = [column.name.lower() for column in table.columns if column.primary_key]
+    keys = [fold(column.name) for column in table.columns if column.primary_key]
     return keys[0] if len(keys) == 1 else None
 
 
@@ -105,9 +105,9 @@ def candidate_keys(table: Table, contents: dict[ColumnId, Content]) -> list[str]
     return [
         column.name
         for column in table.columns
-        if (content := contents.get((table.name.lower(), column.name.lower())))
+        if (content := contents.get((fold(table.name), fold(column.name))))
         and content.is_unique
-        and own in (None, column.name.lower())
+        and own in (None, fold(column.name))
     ]
 
 
@@ -122,10 +122,10 @@ def name_score(column: str, table: Table, key: str) -> int:
     of_key = {stem(word) for word in split_words(key)}
     if words[-1] not in of_table | of_key:
         return 0
-    return 1 + 2 * len(set(words) & of_table) + len(set(words) & of_key) + 2 * (column.lower() == key.lower())
+    return 1 + 2 * len(set(words) & of_table) + len(set(words) & of_key) + 2 * (fold(column) == fold(key))
 
 
 def is_mirrored(key: ForeignKey, others: list[ForeignKey]) -> bool:
     """Whether an earlier key is the same in the other direction."""
-    reversed_keys = [(one.to_table, one.to_column, one.table, one.column) for one in others[: others.index(key)]]
-    return (key.table, key.column, key.to_table, key.to_column) in reversed_keys
+    reversed_keys = [(one.to_table, one.to_columns, one.table, one.columns) for one in others[: others.index(key)]]
+    return (key.table, key.columns, key.to_table, key.to_columns) in reversed_keys

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sqlglot import exp
 
+from helpers.databases.schema import fold
 from helpers.databases.sql import SET_OPERATIONS, parse, sources, write
 from helpers.prompts import joins
 from helpers.prompts.names import NameMap, is_alias, needs_no_alias
@@ -53,14 +54,19 @@ def restore_joins(select: exp.Select, names: NameMap) -> None:
     listed += [name for name in dict.fromkeys(used) if name not in listed and name not in outer]
     if not listed:
         return
-    steps = joins.join([names.table_of[name].lower() for name in listed], names.schema)
+    steps = joins.join([fold(names.table_of[name]) for name in listed], names.schema)
     entries = []
-    for table, condition in steps[1:]:
-        ends = [exp.column(names.columns[end], table=names.tables[end[0]]) for end in condition or ()]
-        how = {"on": exp.EQ(this=ends[0], expression=ends[1])} if ends else {"kind": "CROSS"}
+    for table, conditions in steps[1:]:
+        equal = [exp.EQ(this=model_column(one, names), expression=model_column(other, names)) for one, other in conditions]
+        how = {"on": exp.and_(*equal, copy=False)} if equal else {"kind": "CROSS"}
         entries.append(exp.Join(this=exp.to_table(names.tables[table]), **how))
     select.set("from_", exp.From(this=exp.to_table(names.tables[steps[0][0]])))
     select.set("joins", entries)
+
+
+def model_column(end: joins.End, names: NameMap) -> exp.Column:
+    """Return a column under the model's names."""
+    return exp.column(names.columns[end], table=names.tables[end[0]])
 
 
 def listed_tables(select: exp.Select) -> list[exp.Table] | None:

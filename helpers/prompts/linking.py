@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from helpers.databases.schema import Schema
+from helpers.databases.schema import Schema, fold
 from helpers.prompts.names import NameMap
 from helpers.prompts.words import split_words, stem
 
@@ -29,8 +29,8 @@ DROPPED_IN, DROPPED = 0.5, 0.6  # in half of the shuffled prompts, up to this sh
 MAX_COLUMNS = 60
 FEWEST = 4  # columns that a table keeps in a truncated schema, as long as there is room
 
-ColumnId = tuple[str, str]  # a table's and a column's name in the database, in lower case; the column is '' for the table itself
-Order = list[tuple[str, list[str]]]  # tables and their columns, by the database's names in lower case, the best first
+ColumnId = tuple[str, str]  # a table's and a column's name in the database, folded; the column is '' for the table itself
+Order = list[tuple[str, list[str]]]  # tables and their columns, by the database's folded names, the best first
 
 
 def overlap(display_name: str, question: Sequence[str]) -> float:
@@ -70,8 +70,8 @@ def rank(question: str, names: NameMap, matched: Collection[ColumnId], chance: r
 
     tables, shuffled = {}, {}
     for table in names.schema.tables:
-        own = table.name.lower()
-        columns = {column.name.lower(): column_score[own, column.name.lower()] for column in table.columns}
+        own = fold(table.name)
+        columns = {fold(column.name): column_score[own, fold(column.name)] for column in table.columns}
         best = sorted(columns.values(), reverse=True)
         score = TABLE_NAME_WEIGHT * overlap(names.display_names[own, ""], stems)
         tables[own] = score + sum(weight * one for weight, one in zip(COLUMN_WEIGHTS, best, strict=False)) + noise()
@@ -149,16 +149,12 @@ def sub_schema(schema: Schema, order: Order) -> Schema:
         tables=tuple(
             dataclasses.replace(
                 table,
-                columns=tuple(one for one in table.columns if (table.name.lower(), one.name.lower()) in kept),
+                columns=tuple(one for one in table.columns if (fold(table.name), fold(one.name)) in kept),
             )
             for table in schema.tables
-            if table.name.lower() in listed
+            if fold(table.name) in listed
         ),
-        foreign_keys=tuple(
-            key
-            for key in schema.foreign_keys
-            if {(key.table.lower(), key.column.lower()), (key.to_table.lower(), key.to_column.lower())} <= kept
-        ),
+        foreign_keys=tuple(key for key in schema.foreign_keys if key.ends() <= kept),
     )
 
 
@@ -167,9 +163,9 @@ def left_out(schema: Schema, order: Order) -> tuple[str, ...]:
     kept = {table: set(columns) for table, columns in order}
     found: list[str] = []
     for table in schema.tables:
-        if table.name.lower() not in kept:
+        if fold(table.name) not in kept:
             found.append(table.name)
         else:
-            columns = kept[table.name.lower()]
-            found += [f"{table.name}.{one.name}" for one in table.columns if one.name.lower() not in columns]
+            columns = kept[fold(table.name)]
+            found += [f"{table.name}.{one.name}" for one in table.columns if fold(one.name) not in columns]
     return tuple(found)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from helpers.databases import schema as schemas
-from helpers.databases.schema import Schema
+from helpers.databases.schema import Schema, fold
 from helpers.databases.sql_text import extract_sql
 from helpers.prompts import foreign_keys, linking, renaming, values
 from helpers.prompts.from_ir import NotAQuery, to_sql
@@ -29,7 +29,7 @@ EXAMPLE = Schema(
         schemas.Table(name="singer", columns=(schemas.Column(name="singer_id", type=""), schemas.Column(name="name", type=""))),
         schemas.Table(name="concert", columns=(schemas.Column(name="title", type=""), schemas.Column(name="held_by", type=""))),
     ),
-    foreign_keys=(schemas.ForeignKey(table="concert", column="held_by", to_table="singer", to_column="singer_id"),),
+    foreign_keys=(schemas.ForeignKey(table="concert", columns=("held_by",), to_table="singer", to_columns=("singer_id",)),),
 )
 
 
@@ -131,7 +131,7 @@ class DatabasePrompt:
             order = [(table, list(columns)) for table, columns in names.schema.columns().items()]
         if chance:
             keys = {
-                (table.name.lower(), column.name.lower())
+                (fold(table.name), fold(column.name))
                 for table in names.schema.tables
                 for column in table.columns
                 if column.primary_key
@@ -205,9 +205,10 @@ class DatabasePrompt:
 def keys_line(names: NameMap, tables: Collection[str]) -> list[str]:
     """Return the line of foreign keys between these tables, in a list; [] if there are none."""
     keys = [
-        f"{names.qualified(key.table, key.column)} = {names.qualified(key.to_table, key.to_column)}"
+        f"{names.qualified(key.table, column)} = {names.qualified(key.to_table, to_column)}"
         for key in names.schema.foreign_keys
-        if {key.table.lower(), key.to_table.lower()} <= set(tables)
+        if {fold(key.table), fold(key.to_table)} <= set(tables)
+        for column, to_column in key.pairs
     ]
     return [f"keys: {', '.join(keys[:MAX_KEYS])}"] if keys else []
 

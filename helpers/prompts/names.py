@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from helpers.databases.schema import Schema, needs_no_quotes
+from helpers.databases.schema import Schema, fold, needs_no_quotes
 from helpers.databases.sql import parse
 from helpers.prompts.words import split_words
 
@@ -65,20 +65,28 @@ def readable(name: str) -> str:
 
 
 def identifier(text: str) -> str:
-    """Return words as one name that needs no quotes: 'first name' gives first_name."""
+    """Return words as one name that needs no quotes: 'first name' gives first_name; x if there are no words."""
     name = "_".join(split_words(text)) or "x"
-    name = name if name.isascii() or name.isidentifier() else "x"
     return f"_{name}" if name[0].isdigit() else name
 
 
 @functools.lru_cache(maxsize=4096)
 def needs_no_alias(name: str) -> bool:
     """Whether SQLite and sqlglot read a name unquoted as a table, and it is no alias of the IR (t1, t2 …)."""
-    tree = parse(f"SELECT {name}.x FROM {name}")
-    table = tree.find(exp.Table) if tree is not None else None
-    if table is None or table.name != name or table.alias or is_alias(name):
+    if is_alias(name) or not reads_as_column(name, name):
         return False
     return needs_no_quotes(name)  # sqlglot takes words that SQLite reserves
+
+
+@functools.lru_cache(maxsize=4096)
+def reads_as_column(table: str, column: str) -> bool:
+    """Whether sqlglot reads `table.column` as that in every clause, and `table` in FROM: words of SQL's own it may not."""
+    text = f"{table}.{column}"
+    tree = parse(f"SELECT {text}, 1 FROM {table}, y WHERE {text} = 1 GROUP BY {text} ORDER BY {text} DESC LIMIT 1")
+    if tree is None:
+        return False
+    columns = [(one.table, one.name) for one in tree.find_all(exp.Column)]
+    return columns == [(table, column)] * 4 and {one.sql() for one in tree.find_all(exp.Table)} == {table, "y"}
 
 
 def is_alias(name: str) -> bool:
@@ -112,18 +120,18 @@ class NameMap:
 
     def qualified(self, table: str, column: str) -> str:
         """Return `table.column` as the model writes it, for the database's names in any case."""
-        return f"{self.tables[table.lower()]}.{self.columns[table.lower(), column.lower()]}"
+        return f"{self.tables[fold(table)]}.{self.columns[fold(table), fold(column)]}"
 
     @functools.cached_property
     def table_of(self) -> dict[str, str]:
         """The database's name of a table, by the model's."""
-        return {self.tables[table.name.lower()]: table.name for table in self.schema.tables}
+        return {self.tables[fold(table.name)]: table.name for table in self.schema.tables}
 
     @functools.cached_property
     def column_of(self) -> dict[tuple[str, str], str]:
         """The database's name of a column, by the model's names of table and column."""
         return {
-            (self.tables[table.name.lower()], self.columns[table.name.lower(), column.name.lower()]): column.name
+            (self.tables[fold(table.name)], self.columns[fold(table.name), fold(column.name)]): column.name
             for table in self.schema.tables
             for column in table.columns
         }
@@ -141,12 +149,13 @@ def name_map(schema: Schema, *, use_display_names: bool = True) -> NameMap:
     display: dict[tuple[str, str], str] = {}
     taken: set[str] = set()
     for table in schema.tables:
-        key = table.name.lower()
+        key = fold(table.name)
         display[key, ""] = (use_display_names and table.display_name.lower()) or readable(table.name)
         wanted = identifier(display[key, ""])
         tables[key] = make_unique(wanted if needs_no_alias(wanted) else f"{wanted}_table", taken)
         used: set[str] = set()
         for column in table.columns:
-            display[key, column.name.lower()] = (use_display_names and column.display_name.lower()) or readable(column.name)
-            columns[key, column.name.lower()] = make_unique(identifier(display[key, column.name.lower()]), used)
+            display[key, fold(column.name)] = (use_display_names and column.display_name.lower()) or readable(column.name)
+            wanted = identifier(display[key, fold(column.name)])
+            columns[key, fold(column.name)] = make_unique(wanted if reads_as_column("x", wanted) else f"{wanted}_column", used)
     return NameMap(schema=schema, tables=tables, columns=columns, display_names=display)

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from helpers.databases.schema import type_group
+from helpers.databases.schema import fold, type_group
 from helpers.prompts.linking import ColumnId
 from helpers.prompts.names import NameMap, identifier, make_unique, needs_no_alias
 from helpers.prompts.words import split_words, stem_set
@@ -57,9 +57,9 @@ def name_pool(maps: Iterable[NameMap]) -> NamePool:
 
 def type_groups(names: NameMap) -> dict[ColumnId, str]:
     """Return the type group of each column; '' for each table."""
-    found = {(table.name.lower(), ""): "" for table in names.schema.tables}
+    found = {(fold(table.name), ""): "" for table in names.schema.tables}
     for table in names.schema.tables:
-        found |= {(table.name.lower(), column.name.lower()): type_group(column.type) for column in table.columns}
+        found |= {(fold(table.name), fold(column.name)): type_group(column.type) for column in table.columns}
     return found
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
+from helpers.databases.schema import fold
 from helpers.databases.sql import SET_OPERATIONS, members, parse, sources, write
 from helpers.prompts import joins
 from helpers.prompts.linking import ColumnId
@@ -67,9 +68,9 @@ class Source:
     """One entry of a FROM.
 
     Attributes:
-        called: the names by which the query may refer to it, in lower case.
-        table: the table's name in the database, in lower case; None for a nested query.
-        outputs: what a nested query's columns mean, by their names in lower case.
+        called: the names by which the query may refer to it, folded.
+        table: the table's folded name in the database; None for a nested query.
+        outputs: what a nested query's columns mean, by their folded names.
         alias: t1, t2 …; '' where the table's name serves. Set by `rewrite`.
     """
 
@@ -161,7 +162,7 @@ class Resolver:
 
     def select(self, tree: exp.Select, outer: tuple[Level, ...]) -> dict[str, Reference]:
         """Resolve one SELECT."""
-        level = Level([], {one.alias.lower(): one for one in tree.expressions if isinstance(one, exp.Alias)})
+        level = Level([], {fold(one.alias): one for one in tree.expressions if isinstance(one, exp.Alias)})
         self.selects.append((tree, level))
         for entry in sources(tree):
             level.sources.append(self.source(entry.this if isinstance(entry, exp.Join) else entry, outer))
@@ -183,11 +184,11 @@ class Resolver:
     def source(self, node: exp.Expression, outer: tuple[Level, ...]) -> Source:
         """Resolve an entry of FROM."""
         if isinstance(node, exp.Subquery):
-            return Source(node=node, called={node.alias.lower()}, table=None, outputs=self.query(node.this, outer))
-        if not isinstance(node, exp.Table) or node.name.lower() not in self.known:
+            return Source(node=node, called={fold(node.alias)}, table=None, outputs=self.query(node.this, outer))
+        if not isinstance(node, exp.Table) or fold(node.name) not in self.known:
             raise NotExpressible(f"there is no table {node.name or type(node).__name__}")
         # a table with an alias may not be called by its own name; gold does it where nothing else is meant
-        return Source(node=node, called={node.alias_or_name.lower(), node.name.lower()}, table=node.name.lower())
+        return Source(node=node, called={fold(node.alias_or_name), fold(node.name)}, table=fold(node.name))
 
     def walk(self, node: object, levels: tuple[Level, ...]) -> None:
         """Resolve the columns of any part of a query."""
@@ -206,7 +207,7 @@ class Resolver:
 
     def column(self, node: exp.Column, levels: tuple[Level, ...]) -> None:
         """Resolve one column, from the innermost SELECT outwards."""
-        name, called = node.name.lower(), node.table.lower()
+        name, called = fold(node.name), fold(node.table)
         for depth, level in reversed(list(enumerate(levels))):
             found = self.find_source(level, name, called, node)
             if found is not None:
@@ -232,17 +233,17 @@ class Resolver:
 
     def is_alias(self, node: exp.Expression, level: Level) -> bool:
         """Whether a column is the bare name that AS gives in a SELECT. ORDER BY takes it before a column of that name."""
-        return isinstance(node, exp.Column) and not node.table and node.name.lower() in level.named
+        return isinstance(node, exp.Column) and not node.table and fold(node.name) in level.named
 
     def refer_to_alias(self, node: exp.Column, level: Level) -> None:
         """Note that a column is a name that AS gives."""
-        alias = level.named[node.name.lower()]
+        alias = level.named[fold(node.name)]
         self.used.setdefault(id(alias), alias)
         self.references[id(node)] = (node, Reference(alias=alias))
 
     def find_source(self, level: Level, name: str, called: str, node: exp.Column) -> Source | None:
         """Return the source of one SELECT that a column belongs to."""
-        exact = [one for one in level.sources if called and one.node.alias_or_name.lower() == called]
+        exact = [one for one in level.sources if called and fold(one.node.alias_or_name) == called]
         for source in exact or [one for one in level.sources if not called or called in one.called]:
             columns = self.known[source.table] if source.table is not None else source.outputs
             if isinstance(node.this, exp.Star) or name in columns:
@@ -254,9 +255,9 @@ class Resolver:
         found: dict[str, Reference] = {}
         for one in tree.expressions:
             if isinstance(one, exp.Alias):
-                found[one.alias.lower()] = Reference(alias=one)
+                found[fold(one.alias)] = Reference(alias=one)
             elif isinstance(one, exp.Column) and id(one) in self.references and not isinstance(one.this, exp.Star):
-                found[one.name.lower()] = self.references[id(one)][1]
+                found[fold(one.name)] = self.references[id(one)][1]
         return found
 
 
@@ -287,14 +288,14 @@ def rewrite(tree: exp.Expression, resolver: Resolver) -> exp.Expression:
         if source.needs_alias:
             source.alias = f"t{next(aliases)}"
     for number, alias in enumerate(resolver.used.values(), start=1):
-        alias.set("alias", exp.to_identifier(f"c{number}"))
+        alias.set("alias", plain_name(f"c{number}"))
     # looked at before names change
     plain = [(select, level) for select, level in resolver.selects if follows_from_keys(select, level, resolver)]
     for column, reference in resolver.references.values():
         table = reference.table_text(names)
-        column.set("table", exp.to_identifier(table) if table else None)
+        column.set("table", plain_name(table) if table else None)
         if not isinstance(column.this, exp.Star):
-            column.set("this", exp.to_identifier(reference.column_text(names)))
+            column.set("this", plain_name(reference.column_text(names)))
         column.set("db", None)
     for select, level in resolver.selects:
         # an AS stays only where the query refers to it
@@ -311,13 +312,18 @@ def rewrite(tree: exp.Expression, resolver: Resolver) -> exp.Expression:
     return tree
 
 
+def plain_name(name: str) -> exp.Identifier:
+    """Return a name as the grammar has it, without quotes."""
+    return exp.to_identifier(name, quoted=False)
+
+
 def rename_sources(level: Level, names: NameMap) -> None:
     """Give tables the model's names, and aliases where they need one."""
     for source in level.sources:
         if source.table is not None:
-            source.node.set("this", exp.to_identifier(names.tables[source.table]))
+            source.node.set("this", plain_name(names.tables[source.table]))
             source.node.set("db", None)
-        alias = exp.TableAlias(this=exp.to_identifier(source.alias)) if source.alias else None
+        alias = exp.TableAlias(this=plain_name(source.alias)) if source.alias else None
         source.node.set("alias", alias)
 
 
@@ -332,9 +338,9 @@ def follows_from_keys(select: exp.Select, level: Level, resolver: Resolver) -> b
         return True
     names = resolver.names
     steps = joins.join(tables, names.schema)
-    if {table for table, _ in steps} != set(tables) or not all(condition for _, condition in steps[1:]):
+    if {table for table, _ in steps} != set(tables) or not all(conditions for _, conditions in steps[1:]):
         return False
-    wanted = {frozenset(names.qualified(*end) for end in condition) for _, condition in steps if condition}
+    wanted = {frozenset(names.qualified(*end) for end in ends) for _, conditions in steps for ends in conditions}
     on = [one.args.get("on") for one in found]
     where = select.args.get("where")
     if any(on):

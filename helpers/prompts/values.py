@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.databases.schema import Schema, open_readonly, quote_name, read
+from helpers.databases.schema import Schema, fold, open_readonly, quote_name, read
 from helpers.prompts.linking import ColumnId
 from helpers.prompts.names import NameMap
 from helpers.prompts.words import WORD, stem
@@ -93,10 +93,10 @@ def is_category(text: str) -> bool:
 
 
 def read_texts(database: Path, schema: Schema) -> Iterator[tuple[ColumnId, list[str]]]:
-    """Yield each column's distinct short texts, until the time is up."""
+    """Yield each column's distinct short texts, until the time is up. A view shows what tables hold."""
     with open_readonly(database, SECONDS) as connection:
         for table in schema.tables:
-            for column in table.columns:
+            for column in table.columns if table.kind != "view" else ():
                 name = quote_name(column.name)
                 query = (
                     f"SELECT DISTINCT {name} FROM {quote_name(table.name)} WHERE typeof({name}) = 'text' "
@@ -106,7 +106,7 @@ def read_texts(database: Path, schema: Schema) -> Iterator[tuple[ColumnId, list[
                     texts = [text for (text,) in connection.execute(query) if text.strip()]
                 except (sqlite3.Error, UnicodeDecodeError):  # a damaged page, or the time is up: the prompt does without
                     continue
-                yield (table.name.lower(), column.name.lower()), texts
+                yield (fold(table.name), fold(column.name)), texts
 
 
 def stems(text: str) -> list[str]:

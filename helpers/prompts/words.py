@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 WORD = re.compile(r"[^\W\d_]+|\d+")
 # Endings that a word may lose, and what replaces them. Not "es" but where it is the whole ending: names, courses, ages lose an s.
@@ -10,8 +11,11 @@ ENDINGS = {"ies": "y", "sses": "ss", "ches": "ch", "shes": "sh", "xes": "x", "in
 
 
 def split_words(text: str) -> list[str]:
-    """Return the words of a text in lower case, also those that CamelCase and snake_case join."""
-    return [part.lower() for word in WORD.findall(text) for part in split_camel_case(word)]
+    """Return the words of a text in lower case, also those that CamelCase and snake_case join.
+
+    Letters and digits count by what they mean, not by their shape (Unicode's NFKC): `area_m²` gives area, m and 2.
+    """
+    return [part.lower() for word in WORD.findall(unicodedata.normalize("NFKC", text)) for part in split_camel_case(word)]
 
 
 def split_camel_case(word: str) -> list[str]:

@@ -30,7 +30,7 @@ def read(tmp_path):
 
 def links(found):
     """The keys of a schema, in short."""
-    return [f"{key.table}.{key.column} = {key.to_table}.{key.to_column}" for key in found.foreign_keys]
+    return [f"{key.table}.{one} = {key.to_table}.{other}" for key in found.foreign_keys for one, other in key.pairs]
 
 
 def names(found):
@@ -53,10 +53,9 @@ def test_tables_and_columns_stand_as_they_were_declared(read):
     assert concert.columns[5] == Column(name="note", type="", primary_key=False)
 
 
-def test_views_indexes_triggers_and_sqlites_own_tables_are_left_out(read):
+def test_indexes_triggers_and_sqlites_own_tables_are_left_out(read):
     found = read("""
         CREATE TABLE singer (id INTEGER PRIMARY KEY AUTOINCREMENT, name UNIQUE);
-        CREATE VIEW young AS SELECT * FROM singer;
         CREATE INDEX by_name ON singer (name);
         CREATE TRIGGER watch AFTER INSERT ON singer BEGIN SELECT 1; END;
         INSERT INTO singer (name) VALUES ('Ada');
@@ -95,7 +94,7 @@ def test_any_name_is_read_as_it_is(read, name):
     script = f"CREATE TABLE {quoted} ({quoted} INT PRIMARY KEY, parent INT REFERENCES {quoted}({quoted}))"
     found = read(script)
     assert names(found) == {name: [name, "parent"]}
-    assert found.foreign_keys == (ForeignKey(table=name, column="parent", to_table=name, to_column=name),)
+    assert found.foreign_keys == (ForeignKey(table=name, columns=("parent",), to_table=name, to_columns=(name,)),)
     assert found.as_spider()["column_names_original"] == [[-1, "*"], [0, name], [0, "parent"]]
 
 
@@ -272,12 +271,10 @@ def test_a_file_whose_schema_is_damaged_is_a_bad_database(tmp_path):
         schema.read(path)
 
 
-def test_an_empty_file_and_one_with_views_alone_have_no_table(tmp_path):
+def test_an_empty_file_has_no_table(tmp_path):
     (tmp_path / "empty.sqlite").touch()
-    make_database(tmp_path / "views.sqlite", "CREATE VIEW one AS SELECT 1")
-    for name in ("empty.sqlite", "views.sqlite"):
-        with pytest.raises(BadDatabase, match=f"{name} has no table"):
-            schema.read(tmp_path / name)
+    with pytest.raises(BadDatabase, match=r"empty.sqlite has no table"):
+        schema.read(tmp_path / "empty.sqlite")
 
 
 def test_names_that_are_not_utf8_are_read_with_replacement_signs(tmp_path):
@@ -339,3 +336,90 @@ def test_the_schemas_of_the_release_are_read_and_written_without_a_loss(official
         again = schema.from_spider(entry).as_spider()
         fields = ("db_id", "table_names_original", "column_names_original", "foreign_keys")
         assert {name: again[name] for name in fields} == {name: entry[name] for name in fields}
+
+
+# What else a file may hold
+
+WITHOUT_MODULE = """
+CREATE TABLE note (id INTEGER PRIMARY KEY, body TEXT);
+PRAGMA writable_schema = ON;
+INSERT INTO sqlite_master (type, name, tbl_name, rootpage, sql)
+    VALUES ('table', 'note_vec', 'note_vec', 0, 'CREATE VIRTUAL TABLE note_vec USING vec0(emb float[3])');
+PRAGMA writable_schema = OFF;
+CREATE TABLE note_vec_chunks (id); CREATE TABLE note_vec_vector_chunks00 (id); CREATE TABLE note_vec_rowids (id);
+CREATE TABLE note_vec_archive (id);
+"""
+
+
+def test_a_virtual_table_without_its_module_is_left_out_and_named(read):
+    found = read(WITHOUT_MODULE)
+    assert list(names(found)) == ["note", "note_vec_archive"], "its own tables go as well, a user's with a similar name stays"
+    assert found.unreadable == ("note_vec (no such module: vec0)",)
+
+
+@pytest.mark.parametrize(
+    "create",
+    [
+        "CREATE VIRTUAL TABLE mail_search USING fts5(subject, body)",
+        'create virtual table "mail_search" using FTS5(subject, body, content=mail)',
+        "CREATE VIRTUAL TABLE IF NOT EXISTS mail_search USING fts4(subject, body)",
+        "CREATE VIRTUAL TABLE mail_search USING rtree(id, subject, body)",
+    ],
+)
+def test_tables_in_which_a_virtual_one_keeps_its_content_are_no_tables(read, create):
+    script = f"CREATE TABLE mail (id INTEGER PRIMARY KEY, subject, body); {create}; CREATE TABLE mail_search_notes (n);"
+    found = read(script)
+    assert list(names(found)) == ["mail", "mail_search", "mail_search_notes"]
+    assert found.unreadable == ()
+
+
+VIEWED = "CREATE TABLE singer (id INTEGER PRIMARY KEY, name); CREATE VIEW young AS SELECT id, name AS who FROM singer;"
+
+
+def test_a_view_that_runs_is_a_table_without_keys(read):
+    found = read(VIEWED)
+    assert names(found) == {"singer": ["id", "name"], "young": ["id", "who"]}
+    assert [table.kind for table in found.tables] == ["table", "view"]
+    assert not any(column.primary_key for column in found.tables[1].columns)
+
+
+@pytest.mark.parametrize(
+    ("view", "why"),
+    [
+        ("SELECT * FROM gone", "no such table"),
+        ("SELECT gone FROM singer", "no such column"),
+        ("SELECT gone(name) FROM singer", "no such function"),
+        ("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n", "stopped after"),
+        ("SELECT zeroblob(1000000000) FROM (SELECT 1)", ""),
+    ],
+)
+def test_a_view_that_does_not_run_is_left_out_and_named(read, monkeypatch, view, why):
+    monkeypatch.setattr(schema, "VIEW_SECONDS", 0.5)
+    found = read(f"{VIEWED} CREATE VIEW bad AS {view};")
+    assert list(names(found)) == ["singer", "young"]
+    (said,) = found.unreadable
+    assert said.startswith("bad (") and why in said
+
+
+def test_a_database_of_views_alone_is_read_and_one_of_broken_things_says_what(read, tmp_path):
+    assert list(names(read("CREATE VIEW three AS SELECT 3 AS n;"))) == ["three"]
+    with pytest.raises(BadDatabase, match=r"no table that can be read: bad \(no such table"):
+        schema.read(make_database(tmp_path / "broken.sqlite", "CREATE VIEW bad AS SELECT * FROM gone;"))
+
+
+def test_a_column_without_a_name_is_left_out(read):
+    assert names(read('CREATE TABLE t ("" TEXT, " " INT, kept INT); CREATE TABLE u ("" TEXT);')) == {"t": ["kept"]}
+
+
+def test_letters_beyond_ascii_keep_their_case_as_sqlite_has_it(read):
+    found = read('CREATE TABLE "Ä" ("É" INT, "é" INT, A INT); CREATE TABLE "ä" (n INT);')
+    assert found.columns() == {"Ä": ("É", "é", "a"), "ä": ("n",)}
+
+
+def test_a_composite_key_is_one_key(read):
+    found = read("""
+        CREATE TABLE line (country, number, title, PRIMARY KEY (country, number));
+        CREATE TABLE stop (country, number, FOREIGN KEY (country, number) REFERENCES line);
+        CREATE TABLE half (country, number, FOREIGN KEY (country, number) REFERENCES line (country, gone));
+    """)
+    assert [key.pairs for key in found.foreign_keys] == [(("country", "country"), ("number", "number"))]

@@ -27,7 +27,7 @@ def schema_of(tables, keys):
             for name, columns in tables.items()
         ),
         foreign_keys=tuple(
-            schema.ForeignKey(table=a, column=b, to_table=c, to_column=d)
+            schema.ForeignKey(table=a, columns=(b,), to_table=c, to_columns=(d,))
             for (a, b), (c, d) in ((one.split("."), other.split(".")) for one, other in keys)
         ),
     )

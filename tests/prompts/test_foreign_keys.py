@@ -23,7 +23,7 @@ INSERT INTO orders VALUES (1, 1, 2, 1, 1), (2, 1, 3, 2, 2), (3, 3, NULL, 1, 2);
 
 
 def pairs(keys):
-    return {(f"{key.table}.{key.column}", f"{key.to_table}.{key.to_column}") for key in keys}
+    return {(f"{key.table}.{one}", f"{key.to_table}.{other}") for key in keys for one, other in key.pairs}
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ def join(school):
 
     def steps(*wanted):
         return [
-            f"{table}: " + " = ".join(f"{one}.{column}" for one, column in condition) if condition else table
-            for table, condition in joins.join(wanted, school)
+            ": ".join([table, *(" = ".join(f"{one}.{column}" for one, column in ends) for ends in conditions)])
+            for table, conditions in joins.join(wanted, school)
         ]
 
     return steps
@@ -91,7 +91,7 @@ def test_the_first_of_two_keys_between_tables_is_taken(tmp_path):
         CREATE TABLE part (id INTEGER PRIMARY KEY, whole INT REFERENCES part(id));
     """
     found = schema.read(make_database(tmp_path / "games.sqlite", script))
-    assert joins.join(["team", "game"], found)[1] == ("game", (("team", "id"), ("game", "home")))
+    assert joins.join(["team", "game"], found)[1] == ("game", ((("team", "id"), ("game", "home")),))
     assert joins.links(found)["part"] == (), "a key to its own table links it to no other"
 
 

@@ -18,8 +18,8 @@ PETS = name_map(
             make_table("pets", "petid", "pettype", "weight"),
         ),
         foreign_keys=(
-            ForeignKey(table="has_pet", column="stuid", to_table="student", to_column="stuid"),
-            ForeignKey(table="has_pet", column="petid", to_table="pets", to_column="petid"),
+            ForeignKey(table="has_pet", columns=("stuid",), to_table="student", to_columns=("stuid",)),
+            ForeignKey(table="has_pet", columns=("petid",), to_table="pets", to_columns=("petid",)),
         ),
     )
 )
