@@ -6,8 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from helpers.cli import course, judging, using
-from helpers.cli.exit import FAILED
+from helpers.cli.exit import FAILED, refuse
+
+try:
+    from helpers.cli import course, judging, using
+except ImportError as error:  # a package is missing, or too old
+    sys.exit(refuse(error))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from helpers.databases.layout import Example
+from helpers.databases.sandbox import Limits, Sandbox
 from helpers.databases.schema import Schema
-from helpers.prompts import message, renaming, tokens
+from helpers.prompts import gold, message, renaming, tokens
+from helpers.prompts.gold import Unsayable
 from helpers.prompts.message import DatabasePrompt
 from helpers.prompts.question import Question
-from helpers.prompts.to_ir import NotExpressible
 from helpers.prompts.tokens import Row
 from helpers.run.config import RunConfig
 from helpers.run.folder import OtherConfiguration, Run
@@ -23,6 +25,7 @@ from helpers.sources import spider
 from helpers.sources.spider import DataSet
 
 T = TypeVar("T")
+NAMED = 3  # examples that a note shows
 
 
 def load(settings: RunConfig) -> DataSet:
@@ -77,37 +80,68 @@ def prompts_of(dataset: DataSet, settings: RunConfig) -> Callable[[str], Databas
 # ---- training examples
 
 
-def write_data(
-    run: Run, dataset: DataSet, tokenizer: Any, settings: RunConfig
-) -> tuple[list[tuple[Example, Row]], list[tuple[Example, Row]]]:
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What `write_data` has written, and what it found.
+
+    Attributes:
+        kept, dropped: training rows, each with its example; an example occurs once for each of its rows.
+        unsayable: gold that the model could never answer with, by "train" and "dev".
+        repeated: dev questions that training asks as well, of the same database.
+        dev_questions: their number.
+    """
+
+    kept: list[tuple[Example, Row]]
+    dropped: list[tuple[Example, Row]]
+    unsayable: dict[str, list[Unsayable]]
+    repeated: list[Example]
+    dev_questions: int
+
+    def notes(self) -> str:
+        """Return what to know of the data before it is trained on, in lines; '' if there is nothing."""
+        lines = []
+        for part, found in self.unsayable.items():
+            if found:
+                what = (
+                    "training examples are left out"
+                    if part == "train"
+                    else f"of {self.dev_questions:,} dev questions cannot be right"
+                )
+                lines.append(f"{len(found):,} {what}, because the model cannot write their SQL:")
+                lines += [f"  {one.example.db_id}: {one.why}: {one.example.query}" for one in found[:NAMED]]
+                lines += [f"  … and {len(found) - NAMED:,} more"] * (len(found) > NAMED)
+        if self.repeated:
+            lines.append(f"{len(self.repeated):,} of {self.dev_questions:,} dev questions are asked in training too:")
+            lines += [f"  {example.db_id}: {example.question}" for example in self.repeated[:NAMED]]
+        return "\n".join(lines)
+
+
+def write_data(run: Run, dataset: DataSet, tokenizer: Any, settings: RunConfig) -> Written:
     """Write the run's data/train.jsonl and data/dev.jsonl: examples with the message that the model reads.
 
-    With linked prompts an example makes `prompts_per_example` rows. Rows over `max_seq_length` tokens are dropped, never cut.
-    Examples whose gold the IR cannot express are left out and counted. No dev question is left out.
-
-    Returns:
-        (kept, dropped) training rows, each with its example; an example occurs once for each of its rows.
+    With linked prompts an example makes `prompts_per_example` rows, and each gold query is run beside its IR: an example whose IR
+    gives other rows, or which the grammar cannot say, is left out of training. Rows over `max_seq_length` tokens are dropped,
+    never cut. No dev question is left out.
 
     Raises:
-        ValueError: every row is too long.
+        ValueError: no row is left.
     """
     prompt_of, chance = prompts_of(dataset, settings), random.Random(settings.seed)
     trained_on = sorted({example.db_id for example in dataset.train})
     pool = renaming.name_pool(prompt_of(db_id).names for db_id in trained_on) if settings.renamed else None
-    pairs, inexpressible = [], 0
-    for example in tqdm(draw(dataset.train, settings.train_examples, settings.seed), desc="training rows", unit="example"):
-        try:
-            made = prompt_of(example.db_id).training_pairs(
-                example.question,
-                example.query,
-                chance,
-                count=settings.prompts_per_example,
-                renamed=settings.renamed,
-                pool=pool,
-            )
-        except NotExpressible:
-            inexpressible += 1
-            continue
+    drawn = draw(dataset.train, settings.train_examples, settings.seed)
+    unsayable = {"train": find_unsayable(drawn, prompt_of, settings), "dev": find_unsayable(dataset.dev, prompt_of, settings)}
+    left_out = {id(one.example) for one in unsayable["train"]}
+    pairs = []
+    for example in tqdm([one for one in drawn if id(one) not in left_out], desc="training rows", unit="example"):
+        made = prompt_of(example.db_id).training_pairs(
+            example.question,
+            example.query,
+            chance,
+            count=settings.prompts_per_example,
+            renamed=settings.renamed,
+            pool=pool,
+        )
         pairs += [(example, pair) for pair in made]
     rows = tokens.training_rows(tokenizer, [(pair.message, pair.completion) for _, pair in pairs])
     kept, dropped, train = [], [], []
@@ -120,7 +154,10 @@ def write_data(
     if not kept:
         raise ValueError(
             f"All {len(dropped):,} training examples are longer than max_seq_length={settings.max_seq_length}: raise it"
+            if dropped
+            else f"The model cannot write the SQL of any of the {len(drawn):,} training examples: set prompt_style to schema"
         )
+    repeated = gold.same_questions(dataset.train, dataset.dev)
     dev = [asdict(example) | {"message": prompt_of(example.db_id).message(example.question)} for example in dataset.dev]
     run.write_jsonl("data/dev.jsonl", dev)
     run.write_jsonl("data/train.jsonl", train)
@@ -130,9 +167,25 @@ def write_data(
         data_sha256=dataset.sha256,
         date_string=tokens.DATE,
         train_examples={"kept": len(kept), "dropped": len(dropped)}
-        | ({"outside_target_form": inexpressible} if inexpressible else {}),
+        | ({"outside_target_form": len(left_out)} if left_out else {}),
+        unsayable={part: dict(Counter(one.kind for one in found)) for part, found in unsayable.items() if found},
+        repeated_dev_questions=len(repeated),
     )
-    return kept, dropped
+    return Written(kept=kept, dropped=dropped, unsayable=unsayable, repeated=repeated, dev_questions=len(dataset.dev))
+
+
+def find_unsayable(
+    examples: Sequence[Example], prompt_of: Callable[[str], DatabasePrompt], settings: RunConfig
+) -> list[Unsayable]:
+    """Return the examples whose gold the model could never answer with."""
+    if settings.prompt_style != "linked":
+        return []
+    with Sandbox(Limits(seconds=settings.query_timeout)) as sandbox:
+        faults = [
+            gold.fault_of(example, prompt_of(example.db_id), sandbox, constrained=settings.constrained)
+            for example in tqdm(examples, desc="gold there and back", unit="query", leave=False)
+        ]
+    return [fault for fault in faults if fault]
 
 
 def read_training_rows(run: Run, tokenizer: Any) -> list[Row]:

@@ -8,8 +8,10 @@ import pytest
 
 from helpers import data, models
 from helpers.data import draw
+from helpers.databases import schema
+from helpers.databases.layout import Example
 from helpers.databases.schema import one_line
-from helpers.prompts.message import database_prompt
+from helpers.prompts.message import DatabasePrompt, database_prompt
 from helpers.run.folder import OtherConfiguration, Run
 from helpers.sources import spider
 from helpers.sources.model_files import ModelFiles
@@ -49,7 +51,8 @@ def small(sample):
 
 def test_training_examples_that_are_too_long_are_dropped_and_counted_not_cut(tiny, smoke, small, tmp_path):
     narrow = smoke.with_overrides({"train_examples": 40, "max_seq_length": 130}, "this test")
-    kept, dropped = data.write_data(Run(tmp_path), small, tiny, narrow)
+    written = data.write_data(Run(tmp_path), small, tiny, narrow)
+    kept, dropped = written.kept, written.dropped
     assert kept
     assert dropped
     assert len(kept) + len(dropped) == 40
@@ -74,7 +77,7 @@ def test_data_without_one_example_short_enough_is_refused(tiny, smoke, small, tm
 
 
 def test_rows_read_back_are_the_rows_that_were_written(tiny, smoke, small, tmp_path):
-    kept, _ = data.write_data(Run(tmp_path), small, tiny, smoke)
+    kept = data.write_data(Run(tmp_path), small, tiny, smoke).kept
     rows = data.read_training_rows(Run(tmp_path), tiny)
     assert rows == [row for _, row in kept]
     assert len(rows) == smoke.train_examples
@@ -110,3 +113,50 @@ def test_every_gold_query_of_spiders_dev_survives_as_a_completion(spider_dir):
     for one in spider.load_folder(spider_dir).dev:
         before = sqlglot.parse_one(one.query.rstrip("; "), dialect="sqlite")
         assert sqlglot.parse_one(one_line(one.query), dialect="sqlite") == before, one.query
+
+
+# Gold that the model could not write
+
+
+@pytest.fixture
+def odd(sample):
+    """The sample's first examples, and some of each kind that cannot be learned."""
+    db_id = sample.train[0].db_id
+    table = schema.read(sample.databases[db_id]).tables[0].name
+    queries = {
+        "no IR": f"WITH a AS (SELECT count(*) AS n FROM {table}) SELECT n FROM a",
+        "outside the grammar": f"SELECT count(*) << 1 FROM {table}",
+    }
+    examples = [Example(question=f"{kind}?", query=query, db_id=db_id, hardness="easy") for kind, query in queries.items()]
+    return dataclasses.replace(sample, train=(*sample.train[:6], *examples), dev=(*sample.dev[:4], examples[0], sample.train[0]))
+
+
+def test_gold_that_cannot_be_written_is_left_out_counted_and_named(tiny, smoke, odd, tmp_path):
+    settings = smoke.with_overrides(
+        {"prompt_style": "linked", "constrained": True, "train_examples": 0, "max_seq_length": 2048}, "this test"
+    )
+    written = data.write_data(Run(tmp_path), odd, tiny, settings)
+    assert [(one.kind, one.example.question) for one in written.unsayable["train"]] == [
+        (kind, f"{kind}?") for kind in ("no IR", "outside the grammar")
+    ]
+    assert {example.question for example, _ in written.kept} == {example.question for example in odd.train[:6]}
+    notes = written.notes()
+    assert "2 training examples are left out" in notes and "1 of 6 dev questions cannot be right" in notes
+    assert all(one.example.query in notes for one in written.unsayable["train"])
+    record = Run(tmp_path).record()
+    assert record["unsayable"] == {"train": {"no IR": 1, "outside the grammar": 1}, "dev": {"no IR": 1}}
+    assert len(Run(tmp_path).read_jsonl("data/dev.jsonl")) == 6, "no dev question is left out"
+
+
+def test_gold_whose_ir_gives_other_rows_is_left_out(tiny, smoke, odd, tmp_path, monkeypatch):
+    monkeypatch.setattr(DatabasePrompt, "sql", lambda self, answer: "SELECT 12345")
+    settings = smoke.with_overrides({"prompt_style": "linked", "train_examples": 0, "max_seq_length": 2048}, "this test")
+    with pytest.raises(ValueError, match="cannot write the SQL of any of the 8 training examples"):
+        data.write_data(Run(tmp_path), odd, tiny, settings)
+
+
+def test_a_question_that_train_and_dev_share_is_counted_and_said(tiny, smoke, odd, tmp_path):
+    written = data.write_data(Run(tmp_path), odd, tiny, smoke)
+    assert [example.question for example in written.repeated] == [odd.train[6].question, odd.train[0].question]
+    assert "2 of 6 dev questions are asked in training too" in written.notes()
+    assert Run(tmp_path).record()["repeated_dev_questions"] == 2

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterable
+from typing import ClassVar
 
 import sqlglot
 from sqlglot import exp
 from sqlglot.dialects.sqlite import SQLite
 
+OLDEST = "30.25"  # before it joins, JSON paths or hexadecimal numbers come back as others
+if tuple(map(int, sqlglot.__version__.split(".")[:2])) < tuple(map(int, OLDEST.split("."))):
+    raise ImportError(
+        f"sqlglot {sqlglot.__version__} is too old: it turns some queries into others. This project needs {OLDEST} or newer:\n"
+        "  pip install -r requirements-common.txt"
+    )
 SET_OPERATIONS = (exp.Union, exp.Intersect, exp.Except)
 # What sqlglot cannot read is a verdict here, no news; and its warnings quote the text, whatever that is.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
+AFFINITIES = {"INT": "INTEGER", "CHAR|CLOB|TEXT": "TEXT", "BLOB": "BLOB", "REAL|FLOA|DOUB": "REAL"}
 STEPS_BACK = 20_000  # of the parser in one query; real ones take a hundred at most
 
 
@@ -28,7 +37,17 @@ class _Dialect(SQLite):
     """
 
     class Parser(SQLite.Parser):
+        # sqlglot makes MOD(5, 2), which is 1.0, into 5 % 2, which is 1
+        FUNCTIONS: ClassVar = {name: made for name, made in SQLite.Parser.FUNCTIONS.items() if name != "MOD"}
         steps_back = 0
+
+        def _parse_types(self, *arguments: object, **named: object) -> exp.Expression | None:
+            """Parse a type and keep its words: sqlglot takes STRING for TEXT, SQLite for a number."""
+            first = self._curr
+            found = super()._parse_types(*arguments, **named)
+            if isinstance(found, exp.DataType) and first:
+                found.meta["words"] = self._find_sql(first, self._prev)
+            return found
 
         def _retreat(self, index: int) -> None:
             self.steps_back += max(0, self._index - index)
@@ -37,6 +56,10 @@ class _Dialect(SQLite):
             super()._retreat(index)
 
     class Generator(SQLite.Generator):
+        def cast_sql(self, expression: exp.Cast, safe_prefix: str | None = None) -> str:
+            """Write a cast to its type's affinity, by which alone SQLite goes. sqlglot makes DATE(x) of CAST(x AS DATE)."""
+            return f"CAST({self.sql(expression, 'this')} AS {affinity(expression.to.meta.get('words') or expression.to.sql())})"
+
         def neq_sql(self, expression: exp.NEQ) -> str:
             return self.binary(expression, "!=")
 
@@ -57,6 +80,11 @@ def parse(sql: str) -> exp.Expression | None:
         return sqlglot.parse_one(sql, dialect=_Dialect)
     except (sqlglot.errors.SqlglotError, RecursionError, _Endless):
         return None
+
+
+def affinity(declared: str) -> str:
+    """Return the affinity of a declared type. Source: SQLite, "Datatypes In SQLite", section 3.1."""
+    return next((name for words, name in AFFINITIES.items() if re.search(words, declared, re.IGNORECASE)), "NUMERIC")
 
 
 def write(tree: exp.Expression) -> str:

@@ -1,6 +1,6 @@
 """Grammar-constrained decoding: the model can only write IR over the tables and columns of one schema.
 
-The grammar of the IR is written out here; a schema adds its names. After every token llguidance says which tokens may follow.
+After every token llguidance says which tokens may follow, by the grammar of `prompts.ir_grammar`.
 
 Source: Willard and Louf, "Efficient Guided Generation for Large Language Models", 2023; https://github.com/guidance-ai/llguidance
 """
@@ -8,57 +8,15 @@ Source: Willard and Louf, "Efficient Guided Generation for Large Language Models
 from __future__ import annotations
 
 import functools
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
+from helpers.prompts.ir_grammar import lark
 from helpers.prompts.names import NameMap
 
-ALIASES = tuple(f"t{number}" for number in range(1, 7))
-NAMED = tuple(f"c{number}" for number in range(1, 5))
-LONGEST_TEXT = 80  # characters of a value in quotes
 # Nearly every token may stand in a value. llguidance checks tokens that one of these patterns covers all at once.
 SLICES = (r"[^'\n]{1,10}", r"[^'\n]{1,30}", r"[^'\n]+")
-# It accepts the IR of every gold query of Spider's train and dev. A schema adds COLUMN and TABLE.
-GRAMMAR = rf"""
-start: select ((" UNION ALL " | " UNION " | " INTERSECT " | " EXCEPT ") select)*
-select: "SELECT " ("DISTINCT "? item (", " item)* from (" WHERE " condition)? group? order? limit? | fixed (", " fixed)*)
-fixed: "EXISTS(" start ")" | scalars (COMPARED scalars)?
-scalars: scalar (CALCULATED scalar)*
-scalar: "(" start ")" | "(" scalars ")" | NUMBER | "-" NUMBER | TEXT | "CAST(" scalars " AS " TYPE ")"
-    | "ROUND(" scalars (", " scalars)? ")"
-item: "*" | expression (" AS " NAMED)?
-from: " FROM " source (", " source | " LEFT"? " JOIN " source " ON " condition)*
-source: TABLE (" AS " ALIAS)? | "(" start ")" (" AS " ALIAS)?
-group: " GROUP BY " expression (", " expression)* (" HAVING " condition)?
-order: " ORDER BY " ordered (", " ordered)*
-ordered: condition " DESC"?
-limit: " LIMIT " NUMBER (" OFFSET " NUMBER)?
-condition: test ((" AND " | " OR ") test)*
-test: "NOT "? ("(" condition ")" | "EXISTS(" start ")" | expression comparison?)
-comparison: COMPARED expression | " IS" " NOT"? " NULL" | " NOT"? " IN (" (start | expression (", " expression)*) ")"
-    | " NOT"? " LIKE " expression | " NOT"? " BETWEEN " expression " AND " expression
-expression: term (CALCULATED term)*
-term: COLUMN | NUMBER | "-" NUMBER | TEXT | "NULL" | "TRUE" | call | "(" start ")" | "(" expression ")" | case
-    | "CAST(" expression " AS " TYPE ")"
-case: "CASE" (" WHEN " condition " THEN " expression)+ (" ELSE " expression)? " END"
-call: "COUNT(" ("*" | "DISTINCT "? expression (", " expression)*) ")" | AGGREGATE "(" "DISTINCT "? expression ")"
-    | OF_ONE "(" expression ")" | OF_TWO "(" expression ", " expression ")" | OF_ANY "(" expression (", " expression)* ")"
-    | "ROUND(" expression (", " expression)? ")" | "SUBSTRING(" expression ", " expression (", " expression)? ")"
-    | "IIF(" condition ", " expression ", " expression ")" | "REPLACE(" expression ", " expression ", " expression ")"
-NUMBER: /[0-9]+(\.[0-9]+)?/
-TEXT: /'([^'\n]|''){{0,{LONGEST_TEXT}}}'/
-COMPARED: / (=|!=|<|>|<=|>=) /
-CALCULATED: / (\+|-|\*|\/|\|\|) /
-TYPE: /INTEGER|REAL|TEXT/
-ALIAS: /{"|".join(ALIASES)}/
-NAMED: /{"|".join(NAMED)}/
-AGGREGATE: /SUM|AVG|MIN|MAX/
-OF_ONE: /ABS|LENGTH|LOWER|UPPER|TRIM|JULIANDAY/
-OF_TWO: /INSTR|NULLIF/
-OF_ANY: /COALESCE|DATE|DATETIME|STRFTIME/
-"""
 
 
 @functools.lru_cache(maxsize=2)
@@ -96,24 +54,6 @@ class Grammar:
     def matcher(self) -> Any:
         """Return a matcher for one answer, before its first token. Copying one is faster than compiling the grammar again."""
         return self._start.deep_copy()
-
-
-def lark(names: NameMap) -> str:
-    """Return the grammar of the IR with the names of one schema, in llguidance's dialect of Lark."""
-    columns: dict[str, list[str]] = defaultdict(list)
-    for table, column in names.column_of:
-        columns[table].append(column)
-    every = {column for _, column in names.column_of} | set(NAMED)
-    of_tables = [rf"{re.escape(table)}\.({either([*columns[table], '*'])})" for table in names.table_of]
-    of_aliases = [rf"({either(ALIASES)})\.({either([*every, '*'])})"]
-    return "\n".join(
-        [GRAMMAR, f"TABLE: /{either(names.table_of)}/", f"COLUMN: /{'|'.join([*of_tables, *of_aliases, either(NAMED)])}/"]
-    )
-
-
-def either(words: Iterable[str]) -> str:
-    """Return a regular expression for one of several words."""
-    return "|".join(re.escape(word) for word in sorted(words))
 
 
 class GrammarLogitsProcessor:

@@ -13,7 +13,7 @@ from helpers import models
 from helpers.databases.schema import ForeignKey, Schema
 from helpers.decoding import generate, grammar
 from helpers.decoding.grammar import Grammar, GrammarLogitsProcessor
-from helpers.prompts import message
+from helpers.prompts import ir_grammar, message
 from helpers.prompts.from_ir import to_sql
 from helpers.prompts.names import name_map
 from helpers.prompts.to_ir import NotExpressible, to_ir
@@ -31,7 +31,7 @@ PETS = name_map(
             make_table("has_pet", "student_id", "pet_id"),
             make_table("pets", "pet_id", "pet_type", "weight"),
         ),
-        foreign_keys=(ForeignKey(table="has_pet", column="pet_id", to_table="pets", to_column="pet_id"),),
+        foreign_keys=(ForeignKey(table="has_pet", columns=("pet_id",), to_table="pets", to_columns=("pet_id",)),),
     )
 )
 
@@ -190,11 +190,11 @@ KNOWN = set(PETS.column_of) | {(one, "*") for one in PETS.table_of}
 
 def names_known(text):
     """Whether all that a text names outside of its quotes is there."""
-    columns = {column for _, column in PETS.column_of} | set(grammar.NAMED) | {"*"}
+    columns = {column for _, column in PETS.column_of} | set(ir_grammar.NAMED) | {"*"}
     for one, column in NAME.findall(re.sub(r"'[^']*'?", "''", text)):
         if one.isdecimal() and (column.isdecimal() or not column):
             continue
-        if (one, column) not in KNOWN and not (one in grammar.ALIASES and column in columns):
+        if (one, column) not in KNOWN and not (one in ir_grammar.ALIASES and column in columns):
             return False
     return True
 

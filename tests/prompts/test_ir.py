@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from helpers.databases import layout, schema
 from helpers.databases.sandbox import Limits, Sandbox
 from helpers.prompts.from_ir import NotAQuery, to_sql
-from helpers.prompts.names import name_map
+from helpers.prompts.ir_grammar import accepts
+from helpers.prompts.names import identifier, name_map
 from helpers.prompts.to_ir import NotExpressible, needed_columns, to_ir
 
 SCHOOL = """
@@ -459,3 +460,168 @@ def test_every_gold_query_of_dev_comes_back(spider_dir, use_display_names):
 def test_all_gold_queries_of_train_but_one_come_back(spider_dir):
     count, examples, found = changed(spider_dir, "train_spider.json")
     assert (count, examples) == (1, 7000), found
+
+
+# Keys of several columns, names of any kind, casts
+
+LINES = """
+CREATE TABLE line (country TEXT, number INT, title TEXT, PRIMARY KEY (country, number));
+CREATE TABLE stop (stop_id INTEGER PRIMARY KEY, country TEXT, number INT, place TEXT,
+    FOREIGN KEY (country, number) REFERENCES line (country, number));
+CREATE TABLE sign (sign_id INTEGER PRIMARY KEY, stop_id INT REFERENCES stop);
+INSERT INTO line VALUES ('NO', 1, 'Bay'), ('NO', 2, 'Hill'), ('SE', 1, 'Lake');
+INSERT INTO stop VALUES (1, 'NO', 1, 'a'), (2, 'NO', 1, 'b'), (3, 'NO', 2, 'c'), (4, 'SE', 1, 'd');
+INSERT INTO sign VALUES (1, 1), (2, 4), (3, 4);
+"""
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("SELECT line.title, COUNT(*) FROM line, stop GROUP BY line.title", [("Bay", 2), ("Hill", 1), ("Lake", 1)]),
+        ("SELECT line.title, COUNT(*) FROM stop, line GROUP BY line.title", [("Bay", 2), ("Hill", 1), ("Lake", 1)]),
+        ("SELECT line.title, COUNT(*) FROM sign, line GROUP BY line.title", [("Bay", 1), ("Lake", 2)]),
+    ],
+)
+def test_tables_are_joined_by_all_columns_of_a_key(tmp_path, form, expected):
+    database = make_database(tmp_path / "lines.sqlite", LINES)
+    with closing(connect(database)) as connection:
+        assert connection.execute(to_sql(form, name_map(schema.read(database)))).fetchall() == expected
+
+
+@pytest.mark.parametrize(
+    "condition", ["stop.country = line.country AND stop.number = line.number", "stop.country = line.country"]
+)
+def test_a_join_by_a_part_of_a_key_stays_written_out(tmp_path, condition):
+    names = name_map(schema.read(make_database(tmp_path / "lines.sqlite", LINES)))
+    form = to_ir(f"SELECT stop.place FROM stop JOIN line ON {condition}", names)
+    assert (form == "SELECT stop.place FROM stop, line") == ("AND" in condition)
+
+
+NAMES = [
+    *("group", "order", "from", "select", "offset", "window", "values", "limit", "index", "transaction", "filter", "over", "end"),
+    *("date", "timestamp", "interval", "array", "lateral", "pivot", "int", "text", "t1", "c1", "count", "rowid"),
+    *("größe", "Größe", "Łódź", "имя", "名前", "हिन्दी", "اسم", "naïve", "İstanbul", "ﬁne", "１２", "µm", "℃"),
+    *(
+        "area_m²",
+        "CO₂ ppm",
+        "Temp (°C)",
+        "%",
+        "#",
+        "1st",
+        "a.b",
+        "a-b",
+        "a--b",
+        "a;b",
+        "a b",
+        "x'y",
+        'x"y',
+        "[x]",
+        "`q`",
+        "a\nb",
+        "😀",
+    ),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_table_and_columns_of_any_name_come_back(tmp_path, name):
+    quoted = schema.quote_name(name)
+    database = make_database(
+        tmp_path / "names.sqlite",
+        f"CREATE TABLE {quoted} ({quoted} TEXT, id INTEGER PRIMARY KEY); INSERT INTO {quoted} VALUES ('a', 1), ('b', 2);"
+        f"CREATE TABLE second (ref INT REFERENCES {quoted}(id), {quoted} TEXT); INSERT INTO second VALUES (1, 'z'), (1, 'y'), (2, 'x');",
+    )
+    names = name_map(schema.read(database))
+    with closing(connect(database)) as connection:
+        for sql in (
+            f"SELECT x.{quoted}, count(*) FROM {quoted} AS x JOIN second AS y ON x.id = y.ref GROUP BY x.{quoted} ORDER BY x.{quoted}",
+            f"SELECT max({quoted}) FROM second WHERE ref IN (SELECT id FROM {quoted} WHERE {quoted} > 'a')",
+        ):
+            form = to_ir(sql, names)
+            assert '"' not in form, "the grammar has no quotes"
+            assert accepts(form, names)
+            assert connection.execute(to_sql(form, names)).fetchall() == connection.execute(sql).fetchall()
+
+
+def test_signs_and_units_in_names_keep_their_words():
+    assert [identifier(name) for name in ("area_m²", "CO₂ ppm", "volume m³", "Temp (°C)", "№ 5")] == [
+        *("area_m_2", "co_2_ppm", "volume_m_3", "temp_c", "no_5"),
+    ]
+
+
+EVERYDAY = [
+    *("CAST(Age AS DATE)", "CAST(Age AS DATETIME)", "CAST(LName AS TIMESTAMP)", "CAST('1.5' AS BOOLEAN)", "CAST(2.5 AS STRING)"),
+    *(
+        "CAST(Age AS NUMERIC)",
+        "CAST(Age AS DECIMAL(10, 2))",
+        "CAST('3.7' AS INT)",
+        "CAST('3.7' AS BIGINT)",
+        "CAST(LName AS BLOB)",
+    ),
+    *("CAST('3.7' AS DOUBLE PRECISION)", "CAST(Age AS VARCHAR(9))", "GROUP_CONCAT(LName)", "group_concat(LName, '; ')"),
+    *(
+        "group_concat(DISTINCT Age)",
+        "Age % 3",
+        "mod(Age, 3)",
+        "LName LIKE 'A!_%' ESCAPE '!'",
+        "LName GLOB 'A*'",
+        "LName NOT GLOB 'A*'",
+    ),
+    *("LName = 'ada' COLLATE NOCASE", "count(*) FILTER (WHERE Age > 20)", "sum(Age > 20)", "max(Age, 25)", "total(Age)"),
+    *("row_number() OVER (ORDER BY Age DESC, StuID)", "rank() OVER (PARTITION BY Age ORDER BY LName)", "count(*) OVER ()"),
+    *("sum(Age) OVER (ORDER BY StuID ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)", "lag(Age, 1, 0) OVER (ORDER BY StuID)"),
+    *("sum(Age) FILTER (WHERE Age > 20) OVER (ORDER BY StuID)", "ntile(2) OVER (ORDER BY StuID)"),
+    *("""'{"a": 5}' ->> 'a'""", """'{"a": 5}' -> '$.a'""", """json_extract('{"a": 5}', '$.a')""", "Age IS 20", "Age IS NOT 20"),
+    *(
+        "Age IS NULL",
+        "Age ISNULL",
+        "Age NOTNULL",
+        "NOT Age",
+        "-Age",
+        "CASE Age WHEN 20 THEN 'x' ELSE 'y' END",
+        "printf('%.2f', Age)",
+    ),
+    *("typeof(Age)", "upper(trim(LName, 'A'))", "ceil(Age / 3.0)", "substr(LName, -1)", "iif(Age > 20, 'old', 'young')", "0x1F"),
+    *(
+        "strftime('%Y', '2024-05-01')",
+        "date('2024-05-01', 'start of month', '+1 month', '-1 day')",
+        "Age BETWEEN 1 AND 25",
+        "FALSE",
+    ),
+]
+
+
+@pytest.mark.parametrize("expression", EVERYDAY)
+def test_what_people_write_every_day_comes_back_and_is_in_the_grammar(school, rows, expression):
+    sql = f"SELECT {expression} FROM student"
+    form = to_ir(sql, school)
+    assert rows(to_sql(form, school)) == rows(sql)
+    assert accepts(form, school)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "ORDER BY Age NULLS LAST, StuID",
+        "ORDER BY Age DESC NULLS FIRST",
+        "ORDER BY LName COLLATE NOCASE DESC",
+        "GROUP BY Age > 20",
+    ],
+)
+def test_the_ends_of_queries_of_every_day_come_back_and_are_in_the_grammar(school, rows, ending):
+    sql = (
+        f"SELECT count(*), max(LName) FROM student GROUP BY StuID {ending}"
+        if "ORDER" in ending
+        else f"SELECT count(*) FROM student {ending}"
+    )
+    form = to_ir(sql, school)
+    assert rows(to_sql(form, school)) == rows(sql)
+    assert accepts(form, school)
+
+
+@pytest.mark.parametrize(
+    "form", ["SELECT student.gone FROM student", "SELECT gone.age FROM gone", "DROP TABLE student", "SELECT"]
+)
+def test_the_grammar_has_nothing_else(school, form):
+    assert not accepts(form, school)
