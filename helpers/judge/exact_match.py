@@ -1,7 +1,7 @@
 """Decide exact set match: do two queries ask for the same things, clause by clause, whatever their values and results?
 
 Spider's rules: selected columns, tables, conditions and GROUP BY are compared as sets, ORDER BY in order. A name stands for the
-column that it means, and columns that its joins or WHERE make equal count as one. Values, LIMIT's number and all else in ON are
+column that it means, and columns that inner joins or WHERE make equal count as one. Values, LIMIT's number and all else in ON are
 ignored. The faults of the official code are repaired: any SQL that sqlglot parses is read, DISTINCT counts, each key of ORDER BY
 has its own direction, AND and OR keep their nesting, nested queries are compared by the same rules, and two columns that refer to
 one table are two. Function arguments that are values are ignored as well: strftime('%Y', x) matches strftime('%m', x).
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlglot import exp
@@ -79,6 +79,20 @@ class Scope:
     opaque: bool = False
 
 
+def merged(pairs: Iterable[set[str]]) -> list[set[str]]:
+    """Return the groups of columns that pairs of equal ones make."""
+    groups: list[set[str]] = []
+    for pair in pairs:
+        linked = [group for group in groups if group & pair]
+        groups = [group for group in groups if group not in linked] + [pair.union(*linked)]
+    return groups
+
+
+def classes(pairs: Iterable[set[str]]) -> dict[str, str]:
+    """Return each column that equals another, with the one that represents both."""
+    return {column: min(group) for group in merged(pairs) for column in group}
+
+
 class Reader:
     """Turns a parsed query into nested tuples and sets, which are equal if and only if the queries match.
 
@@ -103,7 +117,10 @@ class Reader:
         if not isinstance(tree, exp.Select):
             return self.part(tree, scope)
         tables = bag(self.table(source, scope) for source in sources(tree))
-        scope.equal = self.equated(tree, scope)
+        joined = list(self.joined_pairs(tree, scope))
+        scope.equal = classes(joined)
+        conditions, equalities = self.conditions(tree, scope)
+        scope.equal = classes([*joined, *equalities])
         selected = [self.part(column.unalias(), scope) for column in tree.expressions]
         scope.selected = {
             column.alias.lower(): meaning
@@ -115,7 +132,7 @@ class Reader:
             bool(tree.args.get("distinct")),
             bag(selected),
             tables,
-            self.part(tree.args.get("where"), scope),
+            (bag(self.part(one, scope) for one in conditions), frozenset(map(frozenset, merged(equalities)))),
             frozenset(self.key(one, scope, selected) for one in group.expressions) if group else None,
             self.part(tree.args.get("having"), scope),
             *self.ends(tree, scope, selected),
@@ -141,31 +158,40 @@ class Reader:
         scope.aliases[inner.alias_or_name.lower()] = f"query {hash(content)}"
         return side, content
 
-    def equated(self, tree: exp.Select, scope: Scope) -> dict[str, str]:
-        """Return the columns that ON, USING and WHERE make equal, with the one that represents each."""
-        groups: list[set[str]] = []
-        for pair in self.equal_pairs(tree, scope):
-            linked = [group for group in groups if group & pair]
-            groups = [group for group in groups if group not in linked] + [pair.union(*linked)]
-        return {column: min(group) for group in groups for column in group}
-
-    def equal_pairs(self, tree: exp.Select, scope: Scope) -> Iterable[set[str]]:
-        """Yield pairs of columns that must be equal in every row."""
-        joins = tree.args.get("joins") or []
-        where = tree.args.get("where")
-        for condition in [*(join.args.get("on") for join in joins), where and where.this]:
-            for one in members(condition, exp.And) if condition else ():
-                if isinstance(one, exp.EQ):
-                    sides = (one.left.unnest(), one.right.unnest())
-                    if all(isinstance(side, exp.Column) for side in sides):
-                        yield {str(self.column(side, scope)) for side in sides}
-        for number, join in enumerate(joins):
+    def joined_pairs(self, tree: exp.Select, scope: Scope) -> Iterator[set[str]]:
+        """Yield pairs of columns that ON and USING of inner joins make equal. An outer join leaves one of both empty."""
+        for number, join in enumerate(tree.args.get("joins") or []):
+            if join.side:
+                continue
+            for one in members(on, exp.And) if (on := join.args.get("on")) else ():
+                if pair := self.equal_pair(one, scope):
+                    yield pair
             for name in join.args.get("using") or ():
                 yield {
                     f"{table}.{name.name.lower()}"
                     for table in scope.tables[: number + 2]
                     if name.name.lower() in self.known(table)
                 }
+
+    def conditions(self, tree: exp.Select, scope: Scope) -> tuple[list[exp.Expression], list[set[str]]]:
+        """Return the conditions of WHERE, and apart from them the pairs of columns that it makes equal."""
+        where = tree.args.get("where")
+        conditions, equalities = [], []
+        for one in members(where.this, exp.And) if where else ():
+            pair = self.equal_pair(one, scope)
+            if pair:
+                equalities.append(pair)
+            else:
+                conditions.append(one)
+        return conditions, equalities
+
+    def equal_pair(self, condition: exp.Expression, scope: Scope) -> set[str] | None:
+        """Return the two columns of a condition `a = b`, one if they are the same; None for any other condition."""
+        sides = (condition.left.unnest(), condition.right.unnest()) if isinstance(condition, exp.EQ) else ()
+        if not sides or not all(isinstance(side, exp.Column) for side in sides):
+            return None
+        pair = {str(self.column(side, scope)) for side in sides}
+        return None if VALUE in pair else pair  # a text in double quotes is no column
 
     def key(self, node: exp.Expression, scope: Scope, selected: Sequence[Hashable]) -> Hashable:
         """Return the meaning of a key of GROUP BY or ORDER BY: an alias, a selected expression's number, or an expression."""

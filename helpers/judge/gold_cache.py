@@ -12,12 +12,15 @@ import threading
 from pathlib import Path
 
 from helpers.databases.sandbox import MIB, Result
+from helpers.databases.schema import one_line
 from helpers.run import machine
 from helpers.run.files import file_sha256
 
 # Queries whose result changes though the database does not
 CHANGING = re.compile(
-    r"\b(now|current_date|current_time|current_timestamp|random|randomblob)\b|\b(date|time|datetime|julianday|unixepoch)\s*\(\s*\)",
+    r"\b(now|subsec|subsecond|current_date|current_time|current_timestamp|random|randomblob)\b"
+    r"|\b(date|time|datetime|julianday|unixepoch)\s*\(\s*\)"
+    r"|\bstrftime\s*\([^,]*?\)",  # a format alone means now
     re.IGNORECASE,
 )
 LARGEST = MIB  # characters of one result; gold that returns more is run again
@@ -71,7 +74,12 @@ class GoldCache:
     def put(self, database: Path, sql: str, result: Result) -> None:
         """Store a result, if the query ran and the result is not too large."""
         store = self._store
-        if store is None or not result.ok or CHANGING.search(sql) or len(result.rows) * len(result.columns) > LARGEST // 4:
+        if (
+            store is None
+            or not result.ok
+            or CHANGING.search(one_line(sql))
+            or len(result.rows) * len(result.columns) > LARGEST // 4
+        ):
             return
         # not dataclasses.asdict: it copies every cell
         text = json.dumps(vars(result), default=lambda value: {"base64": base64.b64encode(value).decode()})

@@ -1,6 +1,7 @@
 """Files of gold queries and predictions, and the one rule by which SQL is taken out of an answer."""
 
 import sqlite3
+import time
 from contextlib import closing
 
 import pytest
@@ -115,3 +116,37 @@ def test_sql_taken_out_of_an_answer_gives_what_the_sql_in_it_gives(columns, wrap
     query = "SELECT" + columns[0][1] + ",".join(literal + gap for literal, gap in columns) + "AS x"
     with closing(sqlite3.connect(":memory:")) as connection:
         assert connection.execute(extract_sql(wrapped.format(query))).fetchall() == connection.execute(query).fetchall()
+
+
+# Thoughts, and blank lines within a statement
+
+
+@pytest.mark.parametrize(
+    ("answer", "sql"),
+    [
+        ("<think>Perhaps SELECT 1?</think>\nSELECT 2", "SELECT 2"),
+        ("<think>\n\n</think>\n\n```sql\nSELECT 3\n```", "SELECT 3"),
+        ("<think>SELECT 1 would", ""),
+        (
+            "```sql\nWITH a AS (\n  SELECT 1 AS n\n),\n\nb AS (SELECT 2 AS m)\n\nSELECT n, m FROM a, b;\n```\nSo.",
+            "WITH a AS ( SELECT 1 AS n ), b AS (SELECT 2 AS m) SELECT n, m FROM a, b",
+        ),
+        ("WITH a AS (SELECT 1 AS n)\n\nSELECT n FROM a\n\nSELECT 2", "WITH a AS (SELECT 1 AS n) SELECT n FROM a"),
+        (
+            "SELECT a\n\nFROM t\n\nLEFT JOIN u ON t.x = u.x\n\nORDER BY a\n\nOrder matters here.",
+            "SELECT a FROM t LEFT JOIN u ON t.x = u.x ORDER BY a",
+        ),
+        ("select a\n\nfrom t\n\nFrom this you see all.", "select a from t"),
+        ("SELECT a FROM (\n\nSELECT 1 AS a\n\n)\n\nThis is it.", "SELECT a FROM ( SELECT 1 AS a )"),
+        ("SELECT ';', '(' FROM t\n\nText", "SELECT ';', '(' FROM t"),
+        ("SELECT 1\n\nSELECT 2", "SELECT 1"),
+    ],
+)
+def test_a_statement_is_taken_whole_and_thoughts_are_passed_over(answer, sql):
+    assert extract_sql(answer) == sql
+
+
+def test_many_blank_lines_cost_no_more_than_their_length():
+    begin = time.perf_counter()
+    extract_sql("SELECT (" + "\n\na" * 30_000)
+    assert time.perf_counter() - begin < 5

@@ -54,8 +54,16 @@ def at_most(seconds):
 JOINED = "SELECT T1.name FROM singer AS T1 JOIN played AS T2 ON T1.id = T2.singer_id"
 ORDERED = "SELECT name FROM singer ORDER BY {}"
 WHERE = "SELECT name FROM singer WHERE {}"
+OUTER = "SELECT a.name FROM singer AS a {} JOIN played AS b ON a.id = b.singer_id"
 
 MATCH = {
+    # What a condition makes equal
+    "sides of an equality": (WHERE.format("age = id"), WHERE.format("id = age")),
+    "equalities that follow from each other": (WHERE.format("age = id AND id = name"), WHERE.format("age = name AND age = id")),
+    "which of two equal columns is counted": (
+        f"{OUTER.format('')} GROUP BY a.name HAVING count(b.singer_id) > 1",
+        f"{OUTER.format('INNER')} GROUP BY a.name HAVING count(a.id) > 1",
+    ),
     # How a query is written
     "spacing": ("SELECT name,age FROM singer WHERE age>=20", "select  name , age\nfrom singer where age >= 20 ;"),
     "case": (WHERE.format("age > 20"), "sElEcT NAME FROM SINGER WHERE AGE > 20"),
@@ -177,6 +185,25 @@ MATCH = {
 }
 
 DIFFER = {
+    # What a condition makes equal
+    "another column to equal": (WHERE.format("age = id"), WHERE.format("age = country")),
+    "a column that equals itself": (WHERE.format("age = id"), WHERE.format("age = age")),
+    "another column of the inner query": (
+        WHERE.format("EXISTS (SELECT * FROM played WHERE played.singer_id = singer.id)"),
+        WHERE.format("EXISTS (SELECT * FROM played WHERE played.concert_id = singer.id)"),
+    ),
+    **{
+        f"{what} of a {side} join": (one.format(side), other.format(side))
+        for side in ("LEFT", "RIGHT", "FULL", "LEFT OUTER")
+        for what, one, other in (
+            ("which side is empty", f"{OUTER} WHERE b.singer_id IS NULL", f"{OUTER} WHERE a.id IS NULL"),
+            (
+                "what is counted",
+                f"{OUTER} GROUP BY a.name HAVING count(b.singer_id) > 1",
+                f"{OUTER} GROUP BY a.name HAVING count(a.id) > 1",
+            ),
+        )
+    },
     "a column": ("SELECT name FROM singer", "SELECT age FROM singer"),
     "how often a column is selected": ("SELECT name FROM singer", "SELECT name, name FROM singer"),
     "a table": ("SELECT name FROM singer", "SELECT name FROM stadium"),

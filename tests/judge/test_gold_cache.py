@@ -221,6 +221,30 @@ def test_two_judges_at_once_do_not_wait_for_each_other_at_every_query(cache_fold
         assert time.monotonic() - begin < 3
 
 
-@pytest.mark.parametrize("sql", ["SELECT CURRENT_TIMESTAMP", "SELECT date('now')", "SELECT julianday()", "SELECT random()"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        *[
+            "SELECT CURRENT_TIMESTAMP",
+            "SELECT date('now')",
+            "SELECT julianday()",
+            "SELECT random()",
+            "SELECT unixepoch('subsec')",
+        ],
+        *[
+            "SELECT strftime('%s')",
+            "SELECT max( strftime ( '%Y-%m' ) )",
+            "SELECT strftime('%s' /* now */) + 1",
+            "SELECT date(/**/)",
+        ],
+    ],
+)
 def test_what_changes_with_time_is_not_kept(cache_folder, concert_db, sql):
     assert kept(concert_db, Result(outcome="ok", columns=("a",), rows=((1,),)), sql) is None
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT strftime('%Y', '2024-05-01')", "SELECT strftime('%m', date('2024-05-01')) AS now_and_then"]
+)
+def test_a_format_of_a_given_time_is_kept(cache_folder, concert_db, sql):
+    assert kept(concert_db, sql=sql) == ADA
