@@ -252,9 +252,10 @@ def chart_of(result: Result) -> pd.DataFrame | None:
 
 def tables_markdown(database: Path) -> str:
     """Return a database's tables and columns as Markdown, their names escaped."""
-    lines = [f"### {plain(database.stem)}"]
+    lines = [f"### {plain(database.stem)}", *map(plain, own_files.notes(database))]
+    with_types = own_files.is_imported(database)  # they were guessed
     for table in schema.read(database).tables:
-        columns = ", ".join(plain(column.name) for column in table.columns)
+        columns = ", ".join(plain(f"{column.name} ({column.type})" if with_types else column.name) for column in table.columns)
         lines.append(f"**{plain(table.name)}** · {columns}")
     return "\n\n".join(lines)
 

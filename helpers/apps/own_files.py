@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
 import re
 import sqlite3
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from helpers.apps import csv_files
 from helpers.databases import layout, schema
 from helpers.databases.schema import BadDatabase
 from helpers.run import machine
-from helpers.run.files import replaced_folder
+from helpers.run.files import replaced_folder, write_text
 from helpers.sources import spider
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 EXAMPLE = spider.SAMPLE.parent / "example"  # a database that belongs to no data set, with questions written by hand
-CSV = (".csv", ".tsv")
+CSV = csv_files.ENDINGS
+NOTES = ".notes.txt"  # ending of the file beside a database that was made from CSV files
 CSV_BYTES = 200 * 1024**2  # of all CSV files together; they are held in memory once
-CSV_COLUMNS = 500
-WHOLE = r"-?(?:0|[1-9]\d{0,17})"  # fits 64 bits; 007 is a code, not a number
-NUMBER = r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d{1,2})?"
 
 
 def open_database(name: str | Path, folder: Path) -> Path:
@@ -71,8 +72,8 @@ def named() -> dict[str, Path]:
 def from_csv(files: Sequence[Path], database: Path) -> Path:
     """Write CSV files as the tables of a new SQLite file, one table each, and return its path.
 
-    Names of tables and columns become plain words (`Order date` is `Order_date`), which a model writes without mistakes.
-    A column that holds only numbers is stored as numbers, unless one starts with a 0 that would be lost. Empty cells are NULL.
+    Names of tables and columns become plain words (`Order date` is `Order_date`), which a model writes without mistakes. Empty
+    cells are NULL. What had to be guessed is kept beside the database (`notes`).
 
     Raises:
         BadDatabase: names the file that cannot be read as CSV, is too large, or holds no rows.
@@ -85,54 +86,51 @@ def from_csv(files: Sequence[Path], database: Path) -> Path:
         )
     names = distinct([plain(file.stem, "data") for file in files])
     database.unlink(missing_ok=True)
+    said: list[str] = []
     try:
         with contextlib.closing(sqlite3.connect(database)) as connection:
             for file, name in zip(files, names, strict=True):
-                read_csv(file).to_sql(name, connection, index=False)
+                table, notes = csv_files.read(file)
+                table.columns = distinct(
+                    [plain(re.sub(r"^Unnamed: \d+$", "", str(column)), "column") for column in table.columns]
+                )
+                table.to_sql(name, connection, index=False)
+                said += notes
     except sqlite3.Error as error:
         raise BadDatabase(f"{files[0]} could not be turned into a table: {error}") from error
+    write_text(database.with_suffix(NOTES), "\n".join(said))
     return database
 
 
-def read_csv(file: Path):  # noqa: ANN201 pandas is imported late
-    """Return a CSV or TSV file as a pandas table with plain, distinct column names and typed columns.
+def is_imported(database: Path) -> bool:
+    """Whether `open_database` made the database from CSV files."""
+    return database.with_suffix(NOTES).is_file()
 
-    Raises:
-        BadDatabase: the file cannot be read.
-    """
+
+def notes(database: Path) -> list[str]:
+    """Return what a user should know of an opened database, in sentences: what was guessed, and what is left out."""
+    guessed = database.with_suffix(NOTES).read_text(encoding="utf-8").splitlines() if is_imported(database) else []
+    return [*guessed, *(f"Left out, because it cannot be read: {name}" for name in schema.read(database).unreadable)]
+
+
+def columns_table(database: Path) -> pd.DataFrame:
+    """Return each column with its table and type; of an imported database, how many cells are empty, and an example too."""
     import pandas as pd
 
-    options = {"dtype": str, "keep_default_na": False, "na_values": [""], "encoding": "utf-8-sig", "index_col": False}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # it would drop cells that lie right of the header
-            table = pd.read_csv(file, sep=delimiter(file), **options)
-    except UnicodeDecodeError as error:
-        raise BadDatabase(f"{file} is not UTF-8 text: save it as “CSV UTF-8”") from error
-    except (ValueError, pd.errors.ParserWarning, csv.Error, OSError) as error:  # pandas' own errors are ValueErrors
-        raise BadDatabase(f"{file} cannot be read as CSV: {' '.join(str(error).split())}") from error
-    if table.shape[1] > CSV_COLUMNS:
-        raise BadDatabase(f"{file} has {table.shape[1]:,} columns, {CSV_COLUMNS} are allowed")
-    if table.empty:
-        raise BadDatabase(f"{file} has no rows below its header")
-    table.columns = distinct([plain(re.sub(r"^Unnamed: \d+$", "", str(name)), "column") for name in table.columns])
-    for name in table.columns:
-        given = table[name].dropna()
-        if len(given) and given.str.fullmatch(WHOLE).all():
-            table[name] = table[name].astype("string").astype("Int64")
-        elif len(given) and given.str.fullmatch(NUMBER).all():
-            table[name] = table[name].astype(float)
-    return table
-
-
-def delimiter(file: Path) -> str:
-    """Return the character between the cells of a CSV file, judged by its first lines: comma, semicolon, tab or bar."""
-    with open(file, encoding="utf-8-sig", errors="replace") as text:
-        head = text.read(64 * 1024)
-    try:
-        return csv.Sniffer().sniff(head, ",;\t|").delimiter
-    except csv.Error:  # a single column
-        return ","
+    tables = schema.read(database).tables
+    columns = pd.DataFrame(
+        [(table.name, column.name, column.type) for table in tables for column in table.columns],
+        columns=["table", "column", "type"],
+    )
+    if is_imported(database):  # another file may be large, and hostile
+        query = "SELECT sum({0} IS NULL), max({0}) FROM {1}"
+        with schema.open_readonly(database) as connection:
+            found = [
+                connection.execute(query.format(schema.quote_name(row.column), schema.quote_name(row.table))).fetchone()
+                for row in columns.itertuples()
+            ]
+        columns[["empty", "example"]] = pd.DataFrame(found, dtype=object)
+    return columns
 
 
 def plain(name: str, otherwise: str) -> str:

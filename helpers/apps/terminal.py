@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from helpers.apps import own_files
 from helpers.databases import schema
 from helpers.run import machine
 
@@ -42,17 +43,26 @@ def show(answer: Answer, console: Console) -> None:
     console.print(f"{answer.seconds:.1f} s{tried}", style="dim")
 
 
-def table(columns: tuple[str, ...], rows: tuple[tuple, ...]):  # noqa: ANN201 rich is imported late
-    """Return a result as a table of rich: the rows that a screen holds, and the count of all rows."""
+def table(columns: tuple[str, ...], rows: tuple[tuple, ...], most: int = ROWS):  # noqa: ANN201 rich is imported late
+    """Return a result as a table of rich: its first `most` rows, and the count of all rows."""
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(caption=f"{len(rows):,} row{'s' * (len(rows) != 1)}" + (f", {ROWS} shown" if len(rows) > ROWS else ""))
+    made = Table(caption=f"{len(rows):,} row{'s' * (len(rows) != 1)}" + (f", {most} shown" if len(rows) > most else ""))
     for column in columns:
         made.add_column(Text(printable(column)), overflow="fold")
-    for row in rows[:ROWS]:
+    for row in rows[:most]:
         made.add_row(*(Text(cell(value)) for value in row))
     return made
+
+
+def opened(database: Path, console: Console) -> None:
+    """Print what to know of a database before the first question: what its columns became, if it was made from CSV files."""
+    if own_files.is_imported(database):
+        columns = own_files.columns_table(database)
+        console.print(table(tuple(columns.columns), tuple(columns.itertuples(index=False, name=None)), most=len(columns)))
+    for note in own_files.notes(database):
+        console.print(printable(note), markup=False, highlight=False)
 
 
 def cell(value: object) -> str:

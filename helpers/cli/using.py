@@ -106,6 +106,8 @@ def ask_database(options: argparse.Namespace) -> int:
             if options.question is not None and not options.question.strip():
                 raise ValueError("The question is empty")
             database = own_files.open_database(options.database, Path(folder))
+            if not quiet:
+                terminal.opened(database, aside)
             assistant = load_assistant(options)
         except REFUSALS as error:
             return refuse(error)
@@ -161,6 +163,8 @@ def make_pairs(options: argparse.Namespace) -> int:
                 raise ValueError(f"--count {options.count} must be at least 2")
             check_place(options.to, "--to")
             database = own_files.open_database(options.database, Path(folder))
+            for note in own_files.notes(database):
+                print(note, file=sys.stderr)
             made = pairs.make(database, options.count)
             file = pairs.write_folder(database, options.to, made, with_sample=options.with_sample)
         except REFUSALS as error:
