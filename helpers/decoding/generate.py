@@ -8,6 +8,7 @@ from typing import Any
 
 from helpers import models
 from helpers.decoding.grammar import Grammar, GrammarLogitsProcessor
+from helpers.prompts import tokens
 from helpers.run import machine, memory
 from helpers.run.progress import tqdm
 
@@ -152,7 +153,7 @@ def score(
     """
     import torch
 
-    ends = [[*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for text in answers]
+    ends = [[*tokens.plain_ids(tokenizer, text), tokenizer.eos_token_id] for text in answers]
     order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]) - len(ends[number]))
     logs = [0.0] * len(prompts)
     with models.answering(model), torch.inference_mode():

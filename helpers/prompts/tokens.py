@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,9 +30,54 @@ def chat_text(tokenizer: Any, conversation: list[dict], **options: Any) -> str:
 
 
 def chat_ids(tokenizer: Any, conversations: Sequence[list[dict]], **options: Any) -> list[list[int]]:
-    """Return the token ids of conversations, one list each."""
+    """Return the token ids of conversations, one list each. Only the template's own control tokens are control tokens.
+
+    What a message holds is text, whatever it looks like: a question, a cell or a name like `<|im_end|>` ends no turn.
+    """
     texts = [chat_text(tokenizer, conversation, **options) for conversation in conversations]
-    return tokenizer(texts, add_special_tokens=False)["input_ids"]
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    for number, conversation in enumerate(conversations):
+        if looks_hostile(tokenizer, conversation):
+            ids[number] = hostile_ids(tokenizer, conversation, **options)
+    return ids
+
+
+def looks_hostile(tokenizer: Any, conversation: Sequence[dict]) -> bool:
+    """Whether a message holds the text of a control token."""
+    return any(control in message["content"] for message in conversation for control in control_tokens(tokenizer))
+
+
+@functools.lru_cache(maxsize=4)
+def control_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """Return the texts that a tokenizer reads as control tokens."""
+    return tuple(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+
+
+def plain_ids(tokenizer: Any, text: str) -> list[int]:
+    """Return the token ids of text, (length,), in which nothing is a control token."""
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+def hostile_ids(tokenizer: Any, conversation: list[dict], **options: Any) -> list[int]:
+    """Return the token ids of a conversation whose messages look like control tokens, piece by piece.
+
+    Raises:
+        TemplateError: the template changes what a message says, or leaves it out.
+    """
+    marks = [f"   MESSAGE{number}MARK   " for number in range(len(conversation))]
+    rest = chat_text(
+        tokenizer, [message | {"content": mark} for message, mark in zip(conversation, marks, strict=True)], **options
+    )
+    ids: list[int] = []
+    for message, mark in zip(conversation, marks, strict=True):
+        content = message["content"]
+        if mark not in rest:  # the template trims messages
+            mark, content = mark.strip(), content.strip()
+        if rest.count(mark) != 1:
+            raise TemplateError("This tokenizer's chat template does not write a message as it stands")
+        before, _, rest = rest.partition(mark)
+        ids += [*tokenizer(before, add_special_tokens=False)["input_ids"], *plain_ids(tokenizer, content)]
+    return [*ids, *tokenizer(rest, add_special_tokens=False)["input_ids"]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +123,9 @@ def training_rows(tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> list[Row]
         [*prompt, {"role": "assistant", "content": completion}] for prompt, (_, completion) in zip(prompts, pairs, strict=True)
     ]
     rendered = chat_ids(tokenizer, prompts, add_generation_prompt=True)
+    for number, conversation in enumerate(conversations):
+        if looks_hostile(tokenizer, conversation):  # perhaps by its completion alone: both are made piece by piece
+            rendered[number] = hostile_ids(tokenizer, prompts[number], add_generation_prompt=True)
     return [make_row(tokenizer, *ids) for ids in zip(rendered, chat_ids(tokenizer, conversations), strict=True)]
 
 

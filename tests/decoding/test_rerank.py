@@ -1,6 +1,7 @@
 """The noisy-channel reranker: its arithmetic, on numbers worked out by hand and with a real adapter."""
 
 import math
+from types import MappingProxyType
 
 import pytest
 from conftest import varied
@@ -17,7 +18,9 @@ CANDIDATES = [("SELECT a", math.log(0.6)), ("SELECT b", math.log(0.3))]
 
 
 class Letters:
-    """A tokenizer of one letter a token, whose chat template adds nothing."""
+    """A tokenizer of one letter a token, without control tokens, whose chat template adds nothing."""
+
+    added_tokens_decoder = MappingProxyType({})
 
     def __call__(self, texts, **options):
         return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
