@@ -23,8 +23,9 @@ from helpers.run import processes
 from helpers.run.config import RunConfig
 from helpers.run.folder import Run
 from helpers.run.progress import tqdm
+from helpers.trainer import adapter
 
-FORMAT = 4  # of the answers kept in a run folder
+FORMAT = 5  # of the answers kept in a run folder
 
 
 class Predictions(NamedTuple):
@@ -279,6 +280,7 @@ def write_evaluation(
         "seconds": round(tuned[0].seconds, 1),
     }
     run.add_to_record(evaluation=entry | scores_entries(base[1], tuned[1], differing))
+    adapter.add_scores(run)
 
 
 def scores_text(base: Sequence[Verdict], tuned: Sequence[Verdict], differing: Sequence[int], note: str | None) -> str:

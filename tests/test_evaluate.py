@@ -1,9 +1,12 @@
 """Predictions: kept in the run folder, selected among candidates, judged."""
 
+import shutil
+import zipfile
+
 import pytest
 from conftest import QUESTIONS, make_database
 
-from helpers import evaluate, models
+from helpers import data, evaluate, models
 from helpers.databases.layout import Example
 from helpers.databases.sql_text import extract_sql
 from helpers.decoding.generate import greedy_answers
@@ -149,3 +152,17 @@ def test_a_query_that_takes_too_long_ends_by_the_settings_of_the_run(pets, tmp_p
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     (verdict,) = evaluate.judge([pets], [endless], RunConfig(query_timeout=0.2), progress="")
     assert verdict.outcome == "timeout"
+
+
+def test_the_zip_that_is_handed_out_has_the_scores_that_were_judged(trained_run, tmp_path):
+    shutil.copytree(trained_run.path, tmp_path / "run")
+    run = Run(tmp_path / "run")
+    settings, questions = run.config(), data.dev_questions(run, run.config())
+    predictions = evaluate.Predictions(sql=[question.example.query for question in questions], seconds=1.0)
+    verdicts = evaluate.judge(questions, predictions.sql, settings, progress="")
+    evaluate.write_evaluation(run, questions, (predictions, verdicts), (predictions, verdicts))
+    with zipfile.ZipFile(run / "adapter.zip") as packed:
+        card = packed.read("README.md").decode()
+    assert card == (run / "adapter/README.md").read_text(encoding="utf-8")
+    assert f"on {len(questions):,} dev questions" in card
+    assert "not judged" not in card

@@ -241,6 +241,8 @@ def checked(name: str, value: Any) -> Any:
     if name not in fields:
         raise ValueError(f"No parameter is called {name!r}.{suggestion(name, fields)}")
     metadata = fields[name].metadata
+    if value is False and "off" in (metadata["choices"] or ()):  # YAML's off
+        value = "off"
     value = as_type(name, value, setting_types()[name])
     for one in value if isinstance(value, tuple) else (value,):
         if metadata["choices"] and one not in metadata["choices"]:

@@ -107,9 +107,9 @@ def engine(wanted: str = "auto") -> str:
 
 def platform() -> str:
     """Return 'Colab', 'Kaggle' or 'local'."""
-    if "COLAB_RELEASE_TAG" in os.environ:
-        return "Colab"
-    return "Kaggle" if "KAGGLE_KERNEL_RUN_TYPE" in os.environ else "local"
+    if "KAGGLE_KERNEL_RUN_TYPE" in os.environ:  # Kaggle's image is made from Colab's, and sets its variable too
+        return "Kaggle"
+    return "Colab" if "COLAB_RELEASE_TAG" in os.environ else "local"
 
 
 def require_gpu_on_colab() -> None:

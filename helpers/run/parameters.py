@@ -61,7 +61,9 @@ def as_type(name: str, value: Any, wanted: Any) -> Any:
     if wanted is str:
         if isinstance(value, str) and value.strip():
             return value
-        raise ValueError(f"{name}={value!r} must be text")
+        if isinstance(value, int) and not isinstance(value, bool):  # a name like 2024, from YAML or a command line
+            return str(value)
+        raise ValueError(f"{name}={value!r} must be text; in a YAML file write it in quotes")
     return _as_number(name, value, wanted)
 
 

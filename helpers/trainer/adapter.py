@@ -61,6 +61,18 @@ def save(model: Any, tokenizer: Any, settings: RunConfig, run: Run, outcome: Out
         written["base_model_name_or_path"] = config.portable(settings.model_name)
         write_text(folder / "adapter_config.json", json.dumps(written, indent=1) + "\n")
         write_prompt_config(folder, settings, run.record())
+    return pack(run)
+
+
+def add_scores(run: Run) -> None:
+    """Write the run's scores into its adapter's card and prompt settings, and into the zip. A run may lack an adapter."""
+    if run.has("train"):
+        write_prompt_config(run / "adapter", run.config(), run.record())
+        pack(run)
+
+
+def pack(run: Run) -> Path:
+    """Write adapter.zip, whole or not at all, and return its path."""
     packed = shutil.make_archive(str(run / ".adapter"), "zip", run / "adapter")
     return Path(packed).replace(run / "adapter.zip")
 

@@ -226,3 +226,9 @@ def test_the_table_says_what_this_machine_computes_in(plain_machine):
 def test_the_table_says_that_there_is_no_gpu(plain_machine):
     machine = table()["this machine"]
     assert list(machine[["GPU", "compute capability", "arithmetic", "engine"]]) == ["none", "-", "fp32", "transformers"]
+
+
+def test_kaggle_is_not_taken_for_colab_whose_variable_its_image_sets_too(monkeypatch):
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    assert machine_module.platform() == "Kaggle"

@@ -36,6 +36,8 @@ JSON = st.recursive(
         ("packing", False, False),
         ("target_modules", "q_proj, v_proj", ("q_proj", "v_proj")),
         ("target_modules", ["q_proj"], ("q_proj",)),
+        ("gradient_checkpointing", False, "off"),  # YAML's off
+        ("data_source", 2024, "2024"),
     ],
 )
 def test_a_value_becomes_what_its_writer_meant(name, given, value):
@@ -64,7 +66,8 @@ def test_a_truth_value_in_words_is_refused_with_the_right_spelling(given, hint):
         ("learning_rate", {"peak": 1}, "must be a number"),
         ("model_name", "", "must be text"),
         ("model_name", " \n", "must be text"),
-        ("model_name", 7, "must be text"),
+        ("model_name", 7.5, "must be text; in a YAML file write it in quotes"),
+        ("model_name", False, "must be text"),
         ("target_modules", [], "a list of names"),
         ("target_modules", "", "a list of names"),
         ("target_modules", [1], "a list of names"),
