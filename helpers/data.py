@@ -88,6 +88,7 @@ class Written:
         kept, dropped: training rows, each with its example; an example occurs once for each of its rows.
         unsayable: gold that the model could never answer with, by "train" and "dev".
         repeated: dev questions that training asks as well, of the same database.
+        unreadable: what the databases hold and SQLite cannot read, each with its db_id and the reason.
         dev_questions: their number.
     """
 
@@ -95,6 +96,7 @@ class Written:
     dropped: list[tuple[Example, Row]]
     unsayable: dict[str, list[Unsayable]]
     repeated: list[Example]
+    unreadable: list[str]
     dev_questions: int
 
     def notes(self) -> str:
@@ -113,6 +115,8 @@ class Written:
         if self.repeated:
             lines.append(f"{len(self.repeated):,} of {self.dev_questions:,} dev questions are asked in training too:")
             lines += [f"  {example.db_id}: {example.question}" for example in self.repeated[:NAMED]]
+        if self.unreadable:
+            lines += ["The model does not see what SQLite cannot read here:", *(f"  {one}" for one in self.unreadable)]
         return "\n".join(lines)
 
 
@@ -158,6 +162,7 @@ def write_data(run: Run, dataset: DataSet, tokenizer: Any, settings: RunConfig) 
             else f"The model cannot write the SQL of any of the {len(drawn):,} training examples: set prompt_style to schema"
         )
     repeated = gold.same_questions(dataset.train, dataset.dev)
+    asked = sorted({example.db_id for example in (*drawn, *dataset.dev)})
     dev = [asdict(example) | {"message": prompt_of(example.db_id).message(example.question)} for example in dataset.dev]
     run.write_jsonl("data/dev.jsonl", dev)
     run.write_jsonl("data/train.jsonl", train)
@@ -171,7 +176,14 @@ def write_data(run: Run, dataset: DataSet, tokenizer: Any, settings: RunConfig) 
         unsayable={part: dict(Counter(one.kind for one in found)) for part, found in unsayable.items() if found},
         repeated_dev_questions=len(repeated),
     )
-    return Written(kept=kept, dropped=dropped, unsayable=unsayable, repeated=repeated, dev_questions=len(dataset.dev))
+    return Written(
+        kept=kept,
+        dropped=dropped,
+        unsayable=unsayable,
+        repeated=repeated,
+        unreadable=[f"{db_id}: {one}" for db_id in asked for one in prompt_of(db_id).schema.unreadable],
+        dev_questions=len(dataset.dev),
+    )
 
 
 def find_unsayable(

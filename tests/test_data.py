@@ -1,7 +1,10 @@
 """Examples drawn, written and read back."""
 
+import contextlib
 import dataclasses
 import os
+import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -160,3 +163,14 @@ def test_a_question_that_train_and_dev_share_is_counted_and_said(tiny, smoke, od
     assert [example.question for example in written.repeated] == [odd.train[6].question, odd.train[0].question]
     assert "2 of 6 dev questions are asked in training too" in written.notes()
     assert Run(tmp_path).record()["repeated_dev_questions"] == 2
+
+
+def test_what_sqlite_cannot_read_in_a_database_is_named(tiny, smoke, odd, tmp_path):
+    db_id = odd.train[0].db_id
+    broken = tmp_path / odd.databases[db_id].name
+    shutil.copy(odd.databases[db_id], broken)
+    with contextlib.closing(sqlite3.connect(broken)) as connection:
+        connection.executescript("CREATE VIEW bad AS SELECT * FROM gone")
+    changed = dataclasses.replace(odd, databases=odd.databases | {db_id: broken})
+    written = data.write_data(Run(tmp_path / "run"), changed, tiny, smoke)
+    assert f"{db_id}: bad (no such table: main.gone)" in written.notes()
