@@ -15,7 +15,7 @@ from helpers.databases.sandbox import Limits, Sandbox
 from helpers.databases.schema import Schema
 from helpers.prompts import gold, message, renaming, tokens
 from helpers.prompts.gold import Unsayable
-from helpers.prompts.message import DatabasePrompt
+from helpers.prompts.message import DatabasePrompt, TrainingPair
 from helpers.prompts.question import Question
 from helpers.prompts.tokens import Row
 from helpers.run.config import RunConfig
@@ -130,23 +130,11 @@ def write_data(run: Run, dataset: DataSet, tokenizer: Any, settings: RunConfig) 
     Raises:
         ValueError: no row is left.
     """
-    prompt_of, chance = prompts_of(dataset, settings), random.Random(settings.seed)
-    trained_on = sorted({example.db_id for example in dataset.train})
-    pool = renaming.name_pool(prompt_of(db_id).names for db_id in trained_on) if settings.renamed else None
+    prompt_of = prompts_of(dataset, settings)
     drawn = draw(dataset.train, settings.train_examples, settings.seed)
     unsayable = {"train": find_unsayable(drawn, prompt_of, settings), "dev": find_unsayable(dataset.dev, prompt_of, settings)}
     left_out = {id(one.example) for one in unsayable["train"]}
-    pairs = []
-    for example in tqdm([one for one in drawn if id(one) not in left_out], desc="training rows", unit="example"):
-        made = prompt_of(example.db_id).training_pairs(
-            example.question,
-            example.query,
-            chance,
-            count=settings.prompts_per_example,
-            renamed=settings.renamed,
-            pool=pool,
-        )
-        pairs += [(example, pair) for pair in made]
+    pairs = training_pairs([one for one in drawn if id(one) not in left_out], prompt_of, dataset, settings)
     rows = tokens.training_rows(tokenizer, [(pair.message, pair.completion) for _, pair in pairs])
     kept, dropped, train = [], [], []
     for (example, pair), row in zip(pairs, rows, strict=True):
@@ -184,6 +172,27 @@ def write_data(run: Run, dataset: DataSet, tokenizer: Any, settings: RunConfig) 
         unreadable=[f"{db_id}: {one}" for db_id in asked for one in prompt_of(db_id).schema.unreadable],
         dev_questions=len(dataset.dev),
     )
+
+
+def training_pairs(
+    examples: Sequence[Example], prompt_of: Callable[[str], DatabasePrompt], dataset: DataSet, settings: RunConfig
+) -> list[tuple[Example, TrainingPair]]:
+    """Return what to learn from these examples, each pair with its example."""
+    chance = random.Random(settings.seed)
+    trained_on = sorted({example.db_id for example in dataset.train})
+    pool = renaming.name_pool(prompt_of(db_id).names for db_id in trained_on) if settings.renamed else None
+    pairs = []
+    for example in tqdm(examples, desc="training rows", unit="example"):
+        made = prompt_of(example.db_id).training_pairs(
+            example.question,
+            example.query,
+            chance,
+            count=settings.prompts_per_example,
+            renamed=settings.renamed,
+            pool=pool,
+        )
+        pairs += [(example, pair) for pair in made]
+    return pairs
 
 
 def find_unsayable(
