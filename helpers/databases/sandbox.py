@@ -273,11 +273,21 @@ def connect(database: str | Path, limits: Limits) -> sqlite3.Connection:
         (sqlite3.SQLITE_LIMIT_WORKER_THREADS, 0),
     ):
         connection.setlimit(limit, value)
+    # Opening a virtual table asks for rights that no query has, so those of the file are opened before queries are watched.
+    for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL%'").fetchall():
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute('SELECT * FROM "{}" LIMIT 0'.format(name.replace('"', '""')))
     connection.set_authorizer(_allow_reads)
     return connection
 
 
-def _allow_reads(action: int, _table: str | None, name: str | None, *_rest: str | None) -> int:
+def _allow_reads(action: int, first: str | None, name: str | None, *_rest: str | None) -> int:
+    if (action, first, name) == (
+        sqlite3.SQLITE_PRAGMA,
+        "data_version",
+        None,
+    ):  # full-text search looks whether the file has changed
+        return sqlite3.SQLITE_OK
     allowed = action in READS and not (action == sqlite3.SQLITE_FUNCTION and name in FORBIDDEN_FUNCTIONS)
     return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 

@@ -309,7 +309,7 @@ def _read(database: Path, _size: int, _changed: int) -> Schema:
     )
     unreadable = []
     try:
-        with open_readonly(database) as connection:
+        with open_readonly(database) as connection, Sandbox(Limits(seconds=VIEW_SECONDS)) as sandbox:
             found = connection.execute(query).fetchall()
             modules = {name: matched[1].lower() for name, _, sql in found if (matched := VIRTUAL.match(sql or ""))}
             tables = []
@@ -317,7 +317,7 @@ def _read(database: Path, _size: int, _changed: int) -> Schema:
                 if is_shadow(name, modules):
                     continue
                 kind = "virtual" if name in modules else kind
-                if fault := fault_of(connection, database, name, kind):
+                if kind != "table" and (fault := fault_of(sandbox, database, name)):
                     unreadable.append(f"{name} ({fault})")
                 elif (table := read_table(connection, name, kind)).columns:
                     tables.append(table)
@@ -345,21 +345,10 @@ def is_shadow(name: str, modules: dict[str, str]) -> bool:
     )
 
 
-def fault_of(connection: sqlite3.Connection, database: Path, name: str, kind: str) -> str:
-    """Return why a view or virtual table cannot be read; '' if it can, and for an ordinary table.
-
-    A view is foreign SQL, so the sandbox runs it.
-    """
-    if kind == "virtual":
-        try:
-            connection.execute(f"SELECT * FROM {quote_name(name)} LIMIT 0")
-        except sqlite3.Error as error:
-            return str(error)
-    if kind == "view":
-        with Sandbox(Limits(seconds=VIEW_SECONDS)) as sandbox:
-            result = sandbox.execute(database, f"SELECT * FROM {quote_name(name)} LIMIT 1")
-        return "" if result.ok else result.error or result.outcome
-    return ""
+def fault_of(sandbox: Sandbox, database: Path, name: str) -> str:
+    """Return why a view or virtual table cannot be read; '' if it can. The sandbox tries it: a view is foreign SQL."""
+    result = sandbox.execute(database, f"SELECT * FROM {quote_name(name)} LIMIT 1")
+    return "" if result.ok else result.error or result.outcome
 
 
 def read_table(connection: sqlite3.Connection, name: str, kind: str = "table") -> Table:

@@ -436,3 +436,25 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
     ran, mebibytes = run_script(tmp_path, script, concert_db)
     assert "True" not in ran
     assert int(mebibytes) <= 200
+
+
+# Virtual tables
+
+
+@pytest.mark.parametrize(
+    ("create", "row", "query"),
+    [
+        ("fts5(body)", "('hello world')", "SELECT body FROM found WHERE found MATCH 'hello'"),
+        ("fts4(body)", "('hello world')", "SELECT body FROM found WHERE found MATCH 'hello'"),
+        ("rtree(id, low, high)", "(1, 2, 3)", "SELECT id FROM found WHERE low > 1"),
+    ],
+)
+def test_a_virtual_table_of_the_file_can_be_read_and_none_be_made(tmp_path, create, row, query):
+    script = f"CREATE VIRTUAL TABLE found USING {create}; INSERT INTO found VALUES {row};"
+    database = make_database(tmp_path / "found.sqlite", script)
+    before = database.read_bytes()
+    with Sandbox() as sandbox:
+        assert len(sandbox.execute(database, query).rows) == 1
+        for refused in (f"CREATE VIRTUAL TABLE more USING {create}", "DELETE FROM found", "PRAGMA page_size", "DROP TABLE found"):
+            assert sandbox.execute(database, refused).outcome == "refused"
+    assert database.read_bytes() == before
