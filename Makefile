@@ -62,7 +62,7 @@ $(VENV)/ready-dev: $(VENV)/ready requirements-dev.txt
 # Without the packages that a model needs, the tests of a model are skipped.
 $(VENV)/oldest/ready: $(VENV)/ready-dev
 	$(PYTHON) -m venv --clear $(@D)
-	sed -nE '/^(datasets|trl|llguidance|gradio|sentencepiece|jupyter|nbmake|ruff)[>=]/d; s/^([A-Za-z_-]+)[>=]=([0-9.]+).*/\1==\2/p' \
+	sed -nE '/^(datasets|trl|gradio|sentencepiece|jupyter|nbmake|ruff)[>=]/d; s/^([A-Za-z_-]+)[>=]=([0-9.]+).*/\1==\2/p' \
 		requirements-common.txt requirements-dev.txt > $(@D)/oldest.txt
 	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $(@D)/oldest.txt
 	touch $@

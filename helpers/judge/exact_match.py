@@ -78,6 +78,12 @@ class Scope:
     equal: dict[str, str] = field(default_factory=dict)
     opaque: bool = False
 
+    def occurrences(self, name: str) -> int:
+        """Return how often the queries around this one have a table: one of its own is another."""
+        if self.outer is None:
+            return 0
+        return sum(known.partition("#")[0] == name for known in self.outer.tables) + self.outer.occurrences(name)
+
 
 def merged(pairs: Iterable[set[str]]) -> list[set[str]]:
     """Return the groups of columns that pairs of equal ones make."""
@@ -104,6 +110,7 @@ class Reader:
     def __init__(self, columns: Columns, order: tuple[int, ...] = ()) -> None:
         self.columns = columns
         self.order = order
+        self.outputs: dict[int, dict[str, Hashable]] = {}  # what the columns of each query mean, by name, by the query's id
 
     def query(self, tree: exp.Expression, outer: Scope | None = None) -> Hashable:
         """Return the meaning of a whole query, with its set operations."""
@@ -113,7 +120,10 @@ class Reader:
         named = self.part(tree.args.get("with_") or tree.args.get("with"), scope)
         if isinstance(tree, SET_OPERATIONS):
             sides = (self.query(tree.this, outer), self.query(tree.expression, outer))
-            return (type(tree).__name__, bool(tree.args.get("distinct")), *sides, *self.ends(tree, scope, []), named)
+            scope.selected = self.outputs.get(id(tree.this.unnest()), {})
+            ends = self.ends(tree, scope, list(scope.selected.values()))
+            self.outputs[id(tree)] = scope.selected
+            return (type(tree).__name__, bool(tree.args.get("distinct")), *sides, *ends, named)
         if not isinstance(tree, exp.Select):
             return self.part(tree, scope)
         tables = bag(self.table(source, scope) for source in sources(tree))
@@ -126,6 +136,10 @@ class Reader:
             column.alias.lower(): meaning
             for column, meaning in zip(tree.expressions, selected, strict=True)
             if isinstance(column, exp.Alias)
+        }
+        self.outputs[id(tree)] = {
+            column.alias_or_name.lower() or f"{number}": meaning
+            for number, (column, meaning) in enumerate(zip(tree.expressions, selected, strict=True))
         }
         group = tree.args.get("group")
         return (
@@ -149,6 +163,7 @@ class Reader:
             name = inner.name.lower()
             place = sum(known.partition("#")[0] == name for known in scope.tables)
             number = self.order[place] if place < len(self.order) else place
+            number += scope.occurrences(name)
             scope.tables.append(f"{name}#{number}" if number else name)
             scope.aliases[inner.alias_or_name.lower()] = scope.tables[-1]
             scope.opaque |= name not in self.columns
@@ -238,7 +253,7 @@ class Reader:
             parts["expressions"] = VALUE
         elif isinstance(node, COMMUTATIVE):
             return name, bag([left, right])
-        elif name in MIRRORED and left == VALUE:
+        elif name in MIRRORED and (left == VALUE or (right != VALUE and name.startswith("G"))):
             return MIRRORED[name], ("expression", left), ("this", right)
         return name, *sorted(parts.items())
 

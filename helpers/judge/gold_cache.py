@@ -12,15 +12,15 @@ import threading
 from pathlib import Path
 
 from helpers.databases.sandbox import MIB, Result
-from helpers.databases.schema import one_line
+from helpers.databases.schema import one_line, open_readonly
 from helpers.run import machine
 from helpers.run.files import file_sha256
 
 # Queries whose result changes though the database does not
 CHANGING = re.compile(
-    r"\b(now|subsec|subsecond|current_date|current_time|current_timestamp|random|randomblob)\b"
+    r"\b(now|localtime|subsec|subsecond|current_date|current_time|current_timestamp|random|randomblob)\b"
     r"|\b(date|time|datetime|julianday|unixepoch)\s*\(\s*\)"
-    r"|\bstrftime\s*\([^,]*?\)",  # a format alone means now
+    r"|\bstrftime\s*\((\s*'[^']*'\s*|[^,]*?)\)",  # a format alone means now
     re.IGNORECASE,
 )
 LARGEST = MIB  # characters of one result; gold that returns more is run again
@@ -36,6 +36,7 @@ class GoldCache:
 
     def __init__(self) -> None:
         self._hashes: dict[Path, str] = {}
+        self._views: dict[Path, list[str]] = {}
         self._store: sqlite3.Connection | None = None
         self._lock = threading.Lock()  # from Python 3.12 on, threads that run one statement at once can read each other's rows
         with contextlib.suppress(OSError, RuntimeError, sqlite3.Error):  # RuntimeError: no home folder
@@ -77,7 +78,7 @@ class GoldCache:
         if (
             store is None
             or not result.ok
-            or CHANGING.search(one_line(sql))
+            or self._changes(database, sql)
             or len(result.rows) * len(result.columns) > LARGEST // 4
         ):
             return
@@ -90,6 +91,15 @@ class GoldCache:
                     store.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", (key, text))
             except sqlite3.Error:  # full, or locked for a second by a program that hangs: no other result shall wait as long
                 self._store = None
+
+    def _changes(self, database: Path, sql: str) -> bool:
+        """Whether a query, or a view of its database, asks for the time or for chance."""
+        if database not in self._views:
+            with open_readonly(database) as connection:
+                self._views[database] = [
+                    view for (view,) in connection.execute("SELECT sql FROM sqlite_master WHERE type = 'view'")
+                ]
+        return any(CHANGING.search(one_line(text)) for text in (sql, *self._views[database]))
 
     def _key(self, database: Path, sql: str) -> str:
         if database not in self._hashes:

@@ -152,6 +152,7 @@ class Resolver:
         if isinstance(tree, SET_OPERATIONS):
             outputs = self.query(tree.this, outer)
             self.query(tree.expression, outer)
+            order_by_number(tree)
             level = Level([Source(node=tree, called=set(), table=None, outputs=outputs)], {})
             for part in ("order", "limit", "offset"):
                 self.walk(tree.args.get(part), (*outer, level))
@@ -197,8 +198,8 @@ class Resolver:
                 self.walk(one, levels)
         elif isinstance(node, exp.Query):
             self.query(node, levels)
-        elif isinstance(node, exp.Ordered) and self.is_alias(node.this, levels[-1]):
-            self.refer_to_alias(node.this, levels[-1])
+        elif isinstance(node, exp.Ordered) and self.is_alias(key := bare(node.this), levels[-1]):
+            self.refer_to_alias(key, levels[-1])
         elif isinstance(node, exp.Column):
             self.column(node, levels)
         elif isinstance(node, exp.Expression):
@@ -208,8 +209,10 @@ class Resolver:
     def column(self, node: exp.Column, levels: tuple[Level, ...]) -> None:
         """Resolve one column, from the innermost SELECT outwards."""
         name, called = fold(node.name), fold(node.table)
+        # A name that any SELECT gives a table comes before a table's own name that an inner SELECT has hidden behind an alias.
+        is_given = any(fold(source.node.alias_or_name) == called for level in levels for source in level.sources)
         for depth, level in reversed(list(enumerate(levels))):
-            found = self.find_source(level, name, called, node)
+            found = self.find_source(level, name, called, node, exactly=bool(called) and is_given)
             if found is not None:
                 self.refer_to_source(node, found, name, levels[depth + 1 :])
                 return
@@ -241,10 +244,10 @@ class Resolver:
         self.used.setdefault(id(alias), alias)
         self.references[id(node)] = (node, Reference(alias=alias))
 
-    def find_source(self, level: Level, name: str, called: str, node: exp.Column) -> Source | None:
-        """Return the source of one SELECT that a column belongs to."""
+    def find_source(self, level: Level, name: str, called: str, node: exp.Column, *, exactly: bool) -> Source | None:
+        """Return the source of one SELECT that a column belongs to. `exactly`: not by a name that an alias hides."""
         exact = [one for one in level.sources if called and fold(one.node.alias_or_name) == called]
-        for source in exact or [one for one in level.sources if not called or called in one.called]:
+        for source in exact if exactly else exact or [one for one in level.sources if not called or called in one.called]:
             columns = self.known[source.table] if source.table is not None else source.outputs
             if isinstance(node.this, exp.Star) or name in columns:
                 return source
@@ -259,6 +262,25 @@ class Resolver:
             elif isinstance(one, exp.Column) and id(one) in self.references and not isinstance(one.this, exp.Star):
                 found[fold(one.name)] = self.references[id(one)][1]
         return found
+
+
+def bare(node: exp.Expression) -> exp.Expression:
+    """Return a key of ORDER BY without parentheses and collation, as SQLite compares it with the names that AS gives."""
+    while isinstance(node, (exp.Paren, exp.Collate)):
+        node = node.this
+    return node
+
+
+def order_by_number(tree: exp.Expression) -> None:
+    """Write the keys of ORDER BY behind a set operation as numbers of its columns, in place: there a name has no table."""
+    first = tree
+    while isinstance(first, (*SET_OPERATIONS, exp.Subquery)):
+        first = first.this
+    columns = [fold(one.alias_or_name) for one in first.expressions] if isinstance(first, exp.Select) else []
+    order = tree.args.get("order")
+    for one in order.expressions if order and "*" not in columns else ():
+        if isinstance(one.this, exp.Column) and not one.this.table and fold(one.this.name) in columns:
+            one.set("this", exp.Literal.number(columns.index(fold(one.this.name)) + 1))
 
 
 def resolve(sql: str, names: NameMap) -> tuple[Resolver, exp.Expression]:
@@ -283,6 +305,11 @@ def rewrite(tree: exp.Expression, resolver: Resolver) -> exp.Expression:
     names = resolver.names
     for one in tree.find_all(exp.Ordered):
         one.set("desc", one.args.get("desc") or None)  # no ASC
+    for one in tree.find_all(exp.Collate):
+        one.set("expression", exp.var(one.expression.name.upper()))
+    for one in tree.find_all(exp.WindowSpec):  # keywords in capitals, as everywhere
+        for part, value in list(one.args.items()):
+            one.set(part, value.upper() if isinstance(value, str) else value)
     aliases = iter(range(1, 100))
     for source in resolver.sources:
         if source.needs_alias:
@@ -306,6 +333,8 @@ def rewrite(tree: exp.Expression, resolver: Resolver) -> exp.Expression:
         if (select, level) in plain:
             select.set("joins", [exp.Join(this=source.node) for source in level.sources[1:]])
         for one in select.args.get("joins") or []:
+            if one.kind == "OUTER":
+                one.set("kind", None)
             if one.kind in ("CROSS", "INNER"):  # a comma would be read as a join by keys
                 one.set("on", one.args.get("on") or exp.true())
                 one.set("kind", None)
@@ -338,6 +367,8 @@ def follows_from_keys(select: exp.Select, level: Level, resolver: Resolver) -> b
         return True
     names = resolver.names
     steps = joins.join(tables, names.schema)
+    if [table for table, _ in steps] != tables and any(isinstance(one, exp.Star) for one in select.expressions):
+        return False  # * gives columns in the order of FROM
     if {table for table, _ in steps} != set(tables) or not all(conditions for _, conditions in steps[1:]):
         return False
     wanted = {frozenset(names.qualified(*end) for end in ends) for _, conditions in steps for ends in conditions}

@@ -139,6 +139,18 @@ def test_sql_taken_out_of_an_answer_gives_what_the_sql_in_it_gives(columns, wrap
         ("select a\n\nfrom t\n\nFrom this you see all.", "select a from t"),
         ("SELECT a FROM (\n\nSELECT 1 AS a\n\n)\n\nThis is it.", "SELECT a FROM ( SELECT 1 AS a )"),
         ("SELECT ';', '(' FROM t\n\nText", "SELECT ';', '(' FROM t"),
+        ("SELECT\n\na FROM\n\nt\n\nUNION ALL\n\nSELECT b FROM u", "SELECT a FROM t UNION ALL SELECT b FROM u"),
+        ("Select a From t\n\nWhere x = 1", "Select a From t Where x = 1"),
+        ("SELECT a FROM t\n\nGROUP BY a\n\nhaving count(*) > 1", "SELECT a FROM t GROUP BY a having count(*) > 1"),
+        ("select a from t\n\nor you may write: select 1", "select a from t"),
+        ("Perhaps SELECT 1.</think>\n\nSELECT 2", "SELECT 2"),
+        ("<THINKING>x</THINKING>SELECT 2", "SELECT 2"),
+        # what stands around SQL within a line
+        ("The query is `SELECT a FROM t` which selects.", "SELECT a FROM t"),
+        ("**SELECT a FROM t**", "SELECT a FROM t"),
+        ('{"sql": "SELECT a FROM t"}', "SELECT a FROM t"),
+        ("~~~sql\nSELECT a\n~~~", "SELECT a"),
+        ("(SELECT a FROM t)", "SELECT a FROM t"),
         ("SELECT 1\n\nSELECT 2", "SELECT 1"),
     ],
 )
@@ -146,7 +158,10 @@ def test_a_statement_is_taken_whole_and_thoughts_are_passed_over(answer, sql):
     assert extract_sql(answer) == sql
 
 
-def test_many_blank_lines_cost_no_more_than_their_length():
+@pytest.mark.parametrize(
+    "text", ["SELECT (" + "\n\na" * 30_000, "SELECT /*" * 30_000, "WITH a(" * 30_000, "<think>" * 30_000, "```" * 30_000]
+)
+def test_an_answer_of_any_kind_costs_no_more_than_its_length(text):
     begin = time.perf_counter()
-    extract_sql("SELECT (" + "\n\na" * 30_000)
+    extract_sql(text)
     assert time.perf_counter() - begin < 5

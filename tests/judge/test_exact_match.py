@@ -54,9 +54,13 @@ def at_most(seconds):
 JOINED = "SELECT T1.name FROM singer AS T1 JOIN played AS T2 ON T1.id = T2.singer_id"
 ORDERED = "SELECT name FROM singer ORDER BY {}"
 WHERE = "SELECT name FROM singer WHERE {}"
+NESTED = "SELECT u.name FROM singer AS u WHERE EXISTS (SELECT 1 FROM singer AS v WHERE {})"
+UNITED = "SELECT name, id FROM singer UNION SELECT name, id FROM stadium ORDER BY {}"
 OUTER = "SELECT a.name FROM singer AS a {} JOIN played AS b ON a.id = b.singer_id"
 
 MATCH = {
+    "sides of a comparison of columns": (NESTED.format("v.age > u.age"), NESTED.format("u.age < v.age")),
+    "a name or a number behind a set operation": (UNITED.format("1"), UNITED.format("name")),
     # What a condition makes equal
     "sides of an equality": (WHERE.format("age = id"), WHERE.format("id = age")),
     "equalities that follow from each other": (WHERE.format("age = id AND id = name"), WHERE.format("age = name AND age = id")),
@@ -185,6 +189,16 @@ MATCH = {
 }
 
 DIFFER = {
+    # One table inside and outside
+    **{
+        f"{what} of one table inside and outside": (NESTED.format(one), NESTED.format(other))
+        for what, one, other in (
+            ("what is equal", "v.country = u.country", "v.country = v.country"),
+            ("sides", "v.id = u.age", "v.age = u.id"),
+            ("what is larger", "v.age > u.age", "u.age > v.age"),
+        )
+    },
+    "a column's number behind a set operation": (UNITED.format("1"), UNITED.format("2")),
     # What a condition makes equal
     "another column to equal": (WHERE.format("age = id"), WHERE.format("age = country")),
     "a column that equals itself": (WHERE.format("age = id"), WHERE.format("age = age")),

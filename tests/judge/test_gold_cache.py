@@ -235,6 +235,7 @@ def test_two_judges_at_once_do_not_wait_for_each_other_at_every_query(cache_fold
             "SELECT strftime('%s')",
             "SELECT max( strftime ( '%Y-%m' ) )",
             "SELECT strftime('%s' /* now */) + 1",
+            "SELECT strftime('%d, %Y')",
             "SELECT date(/**/)",
         ],
     ],
@@ -248,3 +249,8 @@ def test_what_changes_with_time_is_not_kept(cache_folder, concert_db, sql):
 )
 def test_a_format_of_a_given_time_is_kept(cache_folder, concert_db, sql):
     assert kept(concert_db, sql=sql) == ADA
+
+
+def test_what_a_view_asks_of_the_clock_is_not_kept(cache_folder, tmp_path):
+    database = make_database(tmp_path / "clock.sqlite", "CREATE TABLE t (a); CREATE VIEW v AS SELECT date('now') AS today")
+    assert kept(database, sql="SELECT today FROM v") is None

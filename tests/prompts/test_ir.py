@@ -118,7 +118,7 @@ BOTH_WAYS = {
     ),
     "a set operation in order": (
         "SELECT LName FROM student UNION SELECT PetType FROM pets ORDER BY LName LIMIT 3",
-        "SELECT student.last_name FROM student UNION SELECT pets.pet_type FROM pets ORDER BY last_name LIMIT 3",
+        "SELECT student.last_name FROM student UNION SELECT pets.pet_type FROM pets ORDER BY 1 LIMIT 3",
     ),
     "a text in double quotes": (
         'SELECT count(*) FROM pets WHERE PetType = "dog" OR PetType = "it\'s"',
@@ -625,3 +625,26 @@ def test_the_ends_of_queries_of_every_day_come_back_and_are_in_the_grammar(schoo
 )
 def test_the_grammar_has_nothing_else(school, form):
     assert not accepts(form, school)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT LName FROM student WHERE EXISTS (SELECT 1 FROM student AS s WHERE s.Age = student.Age AND s.StuID != student.StuID)",
+        "SELECT LName FROM student WHERE Age >= (SELECT max(x.Age) FROM student AS x WHERE x.Age = student.Age)",
+        "SELECT LName, (SELECT count(*) FROM student AS s WHERE s.Age = student.Age) FROM student",
+        "SELECT -StuID AS StuID FROM student ORDER BY (StuID)",
+        "SELECT lower(LName) AS LName FROM student ORDER BY LName COLLATE NOCASE",
+        "SELECT LName AS n FROM student UNION SELECT town FROM visit ORDER BY n DESC",
+        "SELECT LName FROM student UNION SELECT town FROM visit ORDER BY LName",
+        "SELECT * FROM pets, student, has_pet WHERE has_pet.PetID = pets.PetID AND has_pet.StuID = student.StuID",
+        "SELECT LName, PetID FROM student LEFT OUTER JOIN has_pet ON student.StuID = has_pet.StuID ORDER BY 1, 2",
+        "SELECT sum(Age) OVER (order by StuID rows between 1 preceding and current row) FROM student",
+        "SELECT LName FROM student WHERE LName = 'ada' collate nocase",
+        "SELECT json_group_array(Age), json_object('a', max(Age)) FROM student",
+    ],
+)
+def test_what_is_hidden_renamed_or_in_small_letters_comes_back_and_is_in_the_grammar(school, rows, sql):
+    form = to_ir(sql, school)
+    assert rows(to_sql(form, school)) == rows(sql), form
+    assert accepts(form, school), form

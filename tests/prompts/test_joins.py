@@ -105,8 +105,7 @@ def test_all_tables_of_every_database_of_spider_are_joined_once_each_on_its_own_
         columns = found.columns()
         steps = joins.join(list(columns), found)
         assert sorted(table for table, _ in steps) == sorted(columns)
-        for number, (table, condition) in enumerate(steps):
-            if condition:
-                (other, its), (this, own) = condition
+        for number, (table, conditions) in enumerate(steps):
+            for (other, its), (this, own) in conditions:
                 assert this == table and own in columns[table] and its in columns[other]
                 assert other in {one for one, _ in steps[:number]}
