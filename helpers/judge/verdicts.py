@@ -178,6 +178,7 @@ class Judge:
         if result.outcome != "too large":
             return result
         self._question.ends.enter_context(self._alone)
+        self._run_gold.cache_clear()  # what is kept of earlier questions may be as large
         return self._large.execute(database, sql)
 
     def _cached(self, database: Path, gold: str) -> Result:
