@@ -66,8 +66,8 @@ def readable(name: str) -> str:
 
 def identifier(text: str) -> str:
     """Return words as one name that needs no quotes: 'first name' gives first_name; x if there are no words."""
-    name = "_".join(split_words(text)) or "x"
-    return f"_{name}" if name[0].isdigit() else name
+    name = "".join(sign for sign in "_".join(split_words(text)) if f"_{sign}".isidentifier()) or "x"
+    return name if name.isidentifier() else f"_{name}"
 
 
 @functools.lru_cache(maxsize=4096)
