@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from helpers.apps import csv_files
 from helpers.databases import layout, schema
+from helpers.databases.reading import reading
 from helpers.databases.schema import BadDatabase
 from helpers.run import machine
 from helpers.run.files import replaced_folder, write_text
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 EXAMPLE = spider.SAMPLE.parent / "example"  # a database that belongs to no data set, with questions written by hand
 CSV = csv_files.ENDINGS
 NOTES = ".notes.txt"  # ending of the file beside a database that was made from CSV files
+SECONDS = 60.0  # to look at the columns of a database that was made from CSV files
 CSV_BYTES = 200 * 1024**2  # of all CSV files together; they are held in memory once
 
 
@@ -122,11 +124,11 @@ def columns_table(database: Path) -> pd.DataFrame:
         [(table.name, column.name, column.type) for table in tables for column in table.columns],
         columns=["table", "column", "type"],
     )
-    if is_imported(database):  # another file may be large, and hostile
+    if is_imported(database):  # another file may be large
         query = "SELECT sum({0} IS NULL), max({0}) FROM {1}"
-        with schema.open_readonly(database) as connection:
+        with reading(database, SECONDS) as reader:
             found = [
-                connection.execute(query.format(schema.quote_name(row.column), schema.quote_name(row.table))).fetchone()
+                reader.rows(query.format(schema.quote_name(row.column), schema.quote_name(row.table)))[0]
                 for row in columns.itertuples()
             ]
         columns[["empty", "example"]] = pd.DataFrame(found, dtype=object)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import random
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -43,13 +44,18 @@ class Source:
         Args:
             kind: "number", "text", "name" (text called a name or title), "group" (any other text) or "any".
         """
-        return [column for column in table.columns if kind in self.kinds.get((table.name, column.name), ())]
+        return self.by_kind.get((table.name, kind), [])
 
     @functools.cached_property
-    def kinds(self) -> dict[tuple[str, str], set[str]]:
-        """The kinds of each (table, column) that has values and is no key, as `columns` names them."""
+    def having(self) -> dict[tuple[str, ...], list[Table]]:
+        """The tables that have a different column of each kind, for the kinds that were asked for so far."""
+        return {}
+
+    @functools.cached_property
+    def by_kind(self) -> dict[tuple[str, str], list[Column]]:
+        """The columns of each (table, kind) that have values and are no keys."""
         keys = set().union(*(key.ends() for key in self.schema.foreign_keys))
-        found = {}
+        found: dict[tuple[str, str], list[Column]] = defaultdict(list)
         for table in self.schema.tables:
             for column in table.columns:
                 place, words = (table.name, column.name), spoken(column.name).split()
@@ -60,7 +66,9 @@ class Source:
                 is_name = is_text and ("name" in words or "title" in words)
                 is_number = all(isinstance(value, (int, float)) for value in values)
                 holds = {"number": is_number, "text": is_text, "name": is_name, "group": is_text and not is_name, "any": True}
-                found[place] = {kind for kind, yes in holds.items() if yes}
+                for kind in holds:
+                    if holds[kind]:
+                        found[table.name, kind].append(column)
         return found
 
     def pick(self, options: Sequence[T]) -> T:
@@ -69,15 +77,20 @@ class Source:
 
     def table(self, *kinds: str) -> tuple[Table, list[Column]]:
         """Return a table with a different column of each kind."""
-        found = []
-        for table in self.schema.tables:
-            chosen: list[Column] = []
-            for kind in kinds:
-                if left := [column for column in self.columns(table, kind) if column not in chosen]:
-                    chosen.append(self.column(table, kind, left))
-            if len(chosen) == len(kinds):
-                found.append((table, chosen))
-        return self.pick(found)
+        if kinds not in self.having:
+            self.having[kinds] = [table for table in self.schema.tables if self.draw(table, kinds)]
+        table = self.pick(self.having[kinds])
+        return table, self.draw(table, kinds)
+
+    def draw(self, table: Table, kinds: Sequence[str]) -> list[Column]:
+        """Return a different column of each kind; none where the table lacks one."""
+        chosen: list[Column] = []
+        for kind in kinds:
+            left = [column for column in self.columns(table, kind) if column not in chosen]
+            if not left:
+                return []
+            chosen.append(self.column(table, kind, left))
+        return chosen
 
     def column(self, table: Table, kind: str, among: Sequence[Column] | None = None) -> Column:
         """Return a column of a kind; among texts more often a name, because people ask for names."""
@@ -91,9 +104,18 @@ class Source:
 
     def linked_tables(self) -> tuple[Table, Table, ForeignKey]:
         """Return two tables, child and parent, and the foreign key that leads from the first to the second."""
-        by_name = {table.name: table for table in self.schema.tables}
-        key = self.pick([key for key in self.schema.foreign_keys if key.table != key.to_table])
-        return by_name[key.table], by_name[key.to_table], key
+        key = self.pick(self.links)
+        return self.by_name[key.table], self.by_name[key.to_table], key
+
+    @functools.cached_property
+    def by_name(self) -> dict[str, Table]:
+        """The tables by name."""
+        return {table.name: table for table in self.schema.tables}
+
+    @functools.cached_property
+    def links(self) -> list[ForeignKey]:
+        """The foreign keys between different tables."""
+        return [key for key in self.schema.foreign_keys if key.table != key.to_table]
 
 
 # ---- rules over one table

@@ -6,10 +6,12 @@ what they are worth.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import random
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING
 from helpers.apps.pair_rules import RULES, Source
 from helpers.apps.pair_words import quoted
 from helpers.databases import layout, schema
+from helpers.databases.reading import NotRead, reading
 from helpers.databases.sandbox import Limits, Result, Sandbox
 from helpers.databases.schema import Schema
 from helpers.run.files import write_text
@@ -28,7 +31,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VALUES = 40  # distinct values read of a column
+LONGEST = 1_000  # characters of a value that is read
+SECONDS, COLUMN_SECONDS = 3.0, 0.5  # to read all values, and those of one column
 TRIES = 60  # for each pair wanted; a small database has few queries that differ
+QUERY_SECONDS = 1.0  # for a query to run
+PATIENCE = 3.0  # seconds without a new pair, after which the database has no more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +59,12 @@ def make(database: Path, count: int, seed: int = 0) -> list[Pair]:
         NothingToAsk: no pair can be made.
     """
     tables, made = schema.read(database), {}
-    with Sandbox(Limits(seconds=2.0)) as sandbox:
-        source = Source(schema=tables, values=dict(read_values(sandbox, database, tables)), chance=random.Random(seed))
+    source = Source(schema=tables, values=dict(read_values(database, tables)), chance=random.Random(seed))
+    with Sandbox(Limits(seconds=QUERY_SECONDS)) as sandbox:
         with tqdm(total=count, desc="making pairs", unit="pair", leave=False) as bar:
+            last = time.monotonic()
             for attempt in range(TRIES * count):
-                if len(made) == count:
+                if len(made) == count or time.monotonic() > last + PATIENCE:
                     break
                 rule = RULES[attempt % len(RULES)]
                 try:
@@ -67,6 +75,7 @@ def make(database: Path, count: int, seed: int = 0) -> list[Pair]:
                     kind = rule.__name__.replace("_", " ")
                     made[query] = Pair(question=question[:1].upper() + question[1:], query=query, kind=kind)
                     bar.update()
+                    last = time.monotonic()
     if not made:
         raise NothingToAsk(
             f"{database.name} has nothing to ask about: its tables are empty, or hold neither numbers nor short texts"
@@ -74,14 +83,18 @@ def make(database: Path, count: int, seed: int = 0) -> list[Pair]:
     return list(made.values())
 
 
-def read_values(sandbox: Sandbox, database: Path, tables: Schema) -> Iterator[tuple[tuple[str, str], tuple]]:
-    """Yield (table, column) and some distinct values, for each column that has any."""
-    for table in tables.tables:
-        for column in table.columns:
-            name = quoted(column.name)
-            query = f"SELECT DISTINCT {name} FROM {quoted(table.name)} WHERE {name} IS NOT NULL LIMIT {VALUES}"
-            if (result := sandbox.execute(database, query)).rows:
-                yield (table.name, column.name), tuple(value for (value,) in result.rows)
+def read_values(database: Path, tables: Schema) -> Iterator[tuple[tuple[str, str], tuple]]:
+    """Yield (table, column) and some distinct values, for each column that has any, until the time is up."""
+    with reading(database, SECONDS) as reader:
+        for table in tables.tables:
+            for column in table.columns:
+                if reader.is_over:
+                    return
+                name = quoted(column.name)
+                query = f"SELECT DISTINCT {name} FROM {quoted(table.name)} WHERE length({name}) <= {LONGEST} LIMIT {VALUES}"
+                with contextlib.suppress(NotRead):  # a view that takes too long, a damaged page
+                    if rows := reader.rows(query, seconds=COLUMN_SECONDS):
+                        yield (table.name, column.name), tuple(value for (value,) in rows)
 
 
 def has_rows(result: Result) -> bool:

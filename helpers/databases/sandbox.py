@@ -1,49 +1,38 @@
 """Run SQL safely: untrusted queries run read-only, in a separate process, under enforced limits.
 
 Three rings. SQLite itself: an immutable read-only file, an authorizer that lets nothing but reads through, a deadline checked
-between its steps, bounds on lengths, depth and memory. A worker process: killed and replaced when one long step outlasts the
-deadline, or when it dies. The row reader: stops at a number of rows and bytes.
+between its steps, bounds on lengths, depth and memory. A worker process (`sandbox_worker`): killed and replaced when one long step
+outlasts the deadline, or when it dies. The row reader: stops at a number of rows and bytes.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
-import functools
-import itertools
+import dataclasses
+import json
 import os
-import pickle
-import re
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 MIB = 1024**2
-TOGETHER = 256 if sys.platform == "linux" else 1  # rows fetched before their bytes are counted: elsewhere nothing bounds them
 NEVER = float("inf")
+START_SECONDS = 30.0  # for a worker to greet; a busy machine takes two
+OVERTIME = (0.4, 1.0)  # of a deadline, and at most these seconds: then a worker that has not answered is killed
 # A plain child, not multiprocessing: a fork of a process with CUDA or threads can hang, a spawn runs the caller's script again.
 WORKER = (
-    f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); from helpers.databases import sandbox; sandbox.serve()"
+    f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); "
+    "from helpers.databases import sandbox_worker; sandbox_worker.serve()"
 )
-READS = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
-FORBIDDEN_FUNCTIONS = {"load_extension", "fts3_tokenizer"}
-# The first pattern that an error message matches names the outcome.
-OUTCOMES = (
-    (r"no such table", "no such table"),
-    (r"no such column", "no such column"),
-    (r"ambiguous column", "ambiguous column"),
-    (r"no such function|wrong number of arguments", "no such function"),
-    (r"interrupted", "timeout"),
-    (r"not authorized|authorization denied|prohibited|readonly|not be modified|unsafe use|one statement at a time", "refused"),
-    (r"too big|out of memory|too large|too deep|too many|too complex|parser stack", "too large"),
-    (r"not a database|image is malformed|malformed database|unable to open|disk I/O", "unreadable database"),
-    (r"syntax error|incomplete input|unrecognized token|null character|misuse|surrogates", "syntax error"),
-)
-INTERRUPTED = ("timeout", "too large", "unreadable database", "error")  # outcomes that a query may have only once it runs
+
+
+class NoWorker(OSError):
+    """The process that runs queries cannot be started."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +51,7 @@ class Result:
     """The rows of a query, or the outcome and error that stand in their place.
 
     Attributes:
-        outcome: "ok", or one of the outcomes in OUTCOMES, "too large", "empty" or "error".
+        outcome: "ok", or one of `sandbox_worker.OUTCOMES`, "too large", "empty" or "error".
         columns: names as SQLite returns them.
         rows: tuples of None, int, float, str or bytes.
     """
@@ -77,6 +66,29 @@ class Result:
     def ok(self) -> bool:
         """Whether the query ran to its end."""
         return self.outcome == "ok"
+
+    def as_json(self) -> str:
+        """Return the result as one line of JSON; bytes are objects with their base64."""
+        # not dataclasses.asdict: it copies every cell
+        return json.dumps(vars(self), default=_encoded)
+
+
+def from_json(text: str | bytes) -> Result:
+    """Return the result that `as_json` wrote.
+
+    Raises:
+        ValueError, TypeError, KeyError: it is no such text.
+    """
+    kept = json.loads(text, object_hook=_decoded)
+    return Result(**kept | {"columns": tuple(kept["columns"]), "rows": tuple(map(tuple, kept["rows"]))})
+
+
+def _encoded(value: bytes) -> dict[str, str]:
+    return {"base64": base64.b64encode(value).decode()}
+
+
+def _decoded(value: dict[str, Any]) -> Any:
+    return base64.b64decode(value["base64"]) if len(value) == 1 and "base64" in value else value
 
 
 class Sandbox:
@@ -109,12 +121,18 @@ class Sandbox:
         if worker is not None:
             worker.process.kill()
 
-    def execute(self, database: Path, sql: str) -> Result:
+    def execute(self, database: Path, sql: str, *, seconds: float | None = None, own: bool = False) -> Result:
         """Run one statement on an SQLite file and return all its rows.
+
+        Args:
+            seconds: a limit for this query in place of the sandbox's.
+            own: the SQL is this project's, and may ask for a table's columns and keys (`pragma_table_xinfo`).
 
         Raises:
             FileNotFoundError: the file does not exist.
+            NoWorker: the process that runs queries cannot be started.
         """
+        limit = self.limits.seconds if seconds is None else seconds
         if not os.path.isfile(database):
             raise FileNotFoundError(f"There is no database {database}")
         if not sql.strip():
@@ -131,47 +149,96 @@ class Sandbox:
         if self._stopped:  # looked at after there is a worker: `stop` has killed it, or comes too early to see it
             self.close()
             return Result(outcome="timeout", error="stopped")
-        begin = time.monotonic()
         # The worker's own deadline comes first, if it can; this one ends a step that SQLite cannot leave.
-        worker.deadline = begin + 1.4 * self.limits.seconds
+        begin, last = time.monotonic(), limit + min(OVERTIME[0] * limit, OVERTIME[1])
+        worker.deadline = begin + last
         try:
-            return worker.ask((os.path.abspath(database), sql))
-        except (EOFError, OSError, ValueError, pickle.UnpicklingError):
+            return worker.ask({"database": os.path.abspath(database), "sql": sql, "seconds": limit, "own": own})
+        except (EOFError, OSError, ValueError, TypeError, KeyError):  # it died, or said nonsense
             self.close()
         except BaseException:
             self.close()  # a stop button: the answer that nobody waited for must not go to the next query
             raise
         finally:
             worker.deadline = NEVER
-        seconds = time.monotonic() - begin
-        if seconds >= 1.4 * self.limits.seconds:
-            return Result(outcome="timeout", error=f"stopped after {self.limits.seconds:g} s", seconds=seconds)
-        return Result(outcome="too large", error="the query ended its process, probably because memory ran out", seconds=seconds)
+        taken = time.monotonic() - begin
+        if taken >= last:
+            return Result(outcome="timeout", error=f"stopped after {limit:g} s", seconds=taken)
+        return Result(outcome="too large", error="the query ended its process, probably because memory ran out", seconds=taken)
 
 
 class Worker:
     """A process that runs queries within limits. It is ready when constructed: start-up does not count against a deadline.
 
     A thread kills it at its `deadline`. One thread serves all queries, because starting one takes longer than most queries do.
+
+    Raises:
+        NoWorker: the process cannot be started, or does not greet in time.
     """
 
     def __init__(self, limits: Limits) -> None:
-        self.deadline = NEVER
+        self.deadline = time.monotonic() + START_SECONDS
+        self.longest = 4 * limits.bytes + MIB  # of a line that is read; text that needs more is too large
         command = [sys.executable, "-I", "-S", "-c", WORKER]  # -I -S: no user code, no installed package, a quick start
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        self.ask(limits)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        try:
+            self.process = subprocess.Popen(command, **pipes)
+        except OSError as error:
+            raise NoWorker(f"The process that runs queries cannot be started: {error}") from error
         threading.Thread(target=self._watch, args=(limits.seconds / 20,), daemon=True).start()
+        try:
+            self.send(dataclasses.asdict(limits))
+            is_ready = self.receive() == "ready"
+        except (EOFError, OSError, ValueError):
+            is_ready = False
+        except BaseException:
+            self.end()
+            raise
+        if not is_ready:
+            raise NoWorker(f"The process that runs queries cannot be started: {self._why_not()}")
+        self.deadline = NEVER
 
-    def ask(self, message: object) -> Any:
-        """Send a message and wait for its answer."""
-        send(self.process.stdin, message)
-        return pickle.load(self.process.stdout)
+    def ask(self, message: dict[str, Any]) -> Result:
+        """Send a query and return its result, which comes as lines of JSON: some rows a line, last of all the outcome.
+
+        Raises:
+            EOFError: the process ended.
+            ValueError, TypeError: it sent something else.
+        """
+        self.send(message)
+        rows: list[tuple] = []
+        while isinstance(received := self.receive(), list):
+            rows += map(tuple, received)
+        found = Result(**received | {"columns": tuple(received["columns"])})
+        return dataclasses.replace(found, rows=tuple(rows)) if found.ok else found
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send one line of JSON."""
+        self.process.stdin.write(json.dumps(message).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def receive(self) -> Any:
+        """Wait for one line of JSON and return what it says."""
+        line = self.process.stdout.readline(self.longest)
+        if not line:
+            raise EOFError
+        return json.loads(line, object_hook=_decoded)
+
+    def _why_not(self) -> str:
+        """End a process that did not greet, and return why."""
+        is_late = time.monotonic() >= self.deadline
+        self.process.kill()
+        said = self.process.stderr.read().decode(errors="replace").strip().splitlines()
+        self.end()
+        if is_late:
+            return f"it was not ready after {START_SECONDS:g} s"
+        return said[-1] if said else f"it ended with code {self.process.returncode}"
 
     def end(self) -> None:
         """Kill the process and close its pipes."""
         self.process.kill()
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             with contextlib.suppress(OSError):  # an unsent query in the buffer of a dead worker
                 pipe.close()
 
@@ -180,125 +247,3 @@ class Worker:
             if time.monotonic() > self.deadline:
                 self.process.kill()
             time.sleep(interval)
-
-
-# ---- within the worker
-
-
-def send(pipe: IO[bytes], message: object) -> None:
-    """Write one message to a pipe and flush it."""
-    pickle.dump(message, pipe)
-    pipe.flush()
-
-
-def serve() -> None:
-    """Run the worker: read its limits, greet, then answer each query with a result until its input ends."""
-    limits = pickle.load(sys.stdin.buffer)
-    with contextlib.suppress(ImportError, ValueError, OSError):  # no such limit on Windows; macOS refuses it
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (2 * limits.memory, 2 * limits.memory))
-    send(sys.stdout.buffer, "ready")
-    connections = _Connections(limits)
-    with contextlib.suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
-        while True:
-            database, sql = pickle.load(sys.stdin.buffer)
-            result = _execute(connections, database, sql)
-            if result.outcome in INTERRUPTED:
-                connections.close()  # whatever the query left behind goes with it
-            send(sys.stdout.buffer, result)
-
-
-class _Connections:
-    """The connection to the last database asked, reused for as long as the file stays the same."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self._opened: tuple | None = None
-        self._connection: sqlite3.Connection | None = None
-
-    def get(self, database: str) -> sqlite3.Connection:
-        state = os.stat(database)
-        wanted = (database, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
-        if self._connection is None or wanted != self._opened:
-            self.close()
-            self._connection, self._opened = connect(database, self.limits), wanted
-        return self._connection
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-
-def _execute(connections: _Connections, database: str, sql: str) -> Result:
-    limits, begin = connections.limits, time.monotonic()
-    try:
-        connection = connections.get(database)
-        deadline = begin + limits.seconds
-        connection.set_progress_handler(lambda: time.monotonic() > deadline, 1_000)
-        with contextlib.closing(connection.execute(sql)) as cursor:
-            if cursor.description is None:  # a comment, a semicolon
-                return Result(outcome="empty", error="there is no query", seconds=time.monotonic() - begin)
-            columns = tuple(column[0] for column in cursor.description)
-            rows = _fetch(cursor, limits)
-            return Result(outcome="ok", columns=columns, rows=rows, seconds=time.monotonic() - begin)
-    except (sqlite3.Error, sqlite3.Warning, OSError, ValueError, MemoryError, OverflowError) as error:
-        message = str(error) or "out of memory"
-        outcome = next((name for pattern, name in OUTCOMES if re.search(pattern, message)), "error")
-        message = f"stopped after {limits.seconds:g} s" if outcome == "timeout" else message
-        return Result(outcome=outcome, error=message, seconds=time.monotonic() - begin)
-
-
-def connect(database: str | Path, limits: Limits) -> sqlite3.Connection:
-    """Open a connection that can read one SQLite file and do nothing else, within all `limits` but the deadline.
-
-    Raises:
-        sqlite3.Error: the file cannot be opened.
-    """
-    # immutable: no lock, no journal, no -wal beside it is even looked at, so nothing can be written
-    uri = Path(database).resolve().as_uri() + "?mode=ro&immutable=1"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None)
-    connection.text_factory = functools.partial(str, encoding="utf-8", errors="replace")
-    for pragma in ("query_only = 1", "trusted_schema = 0", "temp_store = memory", "cell_size_check = 1"):
-        connection.execute(f"PRAGMA {pragma}")
-    connection.execute(f"PRAGMA hard_heap_limit = {limits.memory}")
-    for limit, value in (
-        (sqlite3.SQLITE_LIMIT_LENGTH, limits.bytes),
-        (sqlite3.SQLITE_LIMIT_SQL_LENGTH, 4 * limits.sql_characters),  # characters take up to four bytes
-        (sqlite3.SQLITE_LIMIT_EXPR_DEPTH, 200),
-        (sqlite3.SQLITE_LIMIT_COMPOUND_SELECT, 50),
-        (sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1_000),
-        (sqlite3.SQLITE_LIMIT_ATTACHED, 0),
-        (sqlite3.SQLITE_LIMIT_WORKER_THREADS, 0),
-    ):
-        connection.setlimit(limit, value)
-    # Opening a virtual table asks for rights that no query has, so those of the file are opened before queries are watched.
-    for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL%'").fetchall():
-        with contextlib.suppress(sqlite3.Error):
-            connection.execute('SELECT * FROM "{}" LIMIT 0'.format(name.replace('"', '""')))
-    connection.set_authorizer(_allow_reads)
-    return connection
-
-
-def _allow_reads(action: int, first: str | None, name: str | None, *_rest: str | None) -> int:
-    if (action, first, name) == (
-        sqlite3.SQLITE_PRAGMA,
-        "data_version",
-        None,
-    ):  # full-text search looks whether the file has changed
-        return sqlite3.SQLITE_OK
-    allowed = action in READS and not (action == sqlite3.SQLITE_FUNCTION and name in FORBIDDEN_FUNCTIONS)
-    return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
-
-
-def _fetch(cursor: sqlite3.Cursor, limits: Limits) -> tuple[tuple, ...]:
-    rows, size, together = [], 0, 1
-    while some := cursor.fetchmany(together):
-        rows += some
-        found = sum(map(sys.getsizeof, some)) + sum(map(sys.getsizeof, itertools.chain.from_iterable(some)))
-        size += found
-        if len(rows) > limits.rows or size > limits.bytes:
-            raise ValueError(f"the result is too large: over {limits.rows:,} rows or {limits.bytes // MIB} MiB")
-        together = min(2 * together, TOGETHER) if found < MIB else 1  # rows of long values come one by one
-    return tuple(rows)

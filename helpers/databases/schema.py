@@ -5,29 +5,38 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import re
 import sqlite3
-import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.databases.sandbox import Limits, Sandbox
+from helpers.databases.reading import NotRead, Reader, reading
+from helpers.databases.virtual_tables import is_shadow, module_of
 
 # White space and comments, or (group 1) what is quoted in one of SQLite's four ways.
 GAP = re.compile(r"""('[^']*'|"[^"]*"|`[^`]*`|\[[^]]*\])|(?:\s|--[^\n]*|/\*.*?(?:\*/|$))+""", re.DOTALL)
-USER_TABLES = "name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"  # a condition on sqlite_master: not SQLite's own tables
-VIRTUAL = re.compile(r"CREATE\s+VIRTUAL\s+TABLE\b.*?\bUSING\s+\W?(\w+)", re.IGNORECASE | re.DOTALL)
-# The tables in which a virtual table keeps its content are called after it: its name, an underscore, and one of these.
-SHADOWS = {
-    **dict.fromkeys(("fts3", "fts4"), "content|docsize|segdir|segments|stat"),
-    "fts5": "config|content|data|docsize|idx",
-    **dict.fromkeys(("rtree", "rtree_i32", "geopoly"), "node|parent|rowid"),
-    "vec0": r"auxiliary|chunks|info|rowids|(metadatachunks|metadatatext|vector_chunks)\d+",
-    "spellfix1": "vocab",
-}
+# Tables and views without SQLite's own, the columns of some of them, and the keys of tables, which it numbers from the last.
+TABLES = (
+    "SELECT name, type, substr(sql, 1, 1000) FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' "
+    "ORDER BY type = 'view', rowid"
+)
+COLUMNS = (  # hidden = 1 are a virtual table's inner ones
+    "SELECT m.name, x.name, x.type, x.pk, x.hidden FROM sqlite_master m JOIN pragma_table_xinfo(m.name) x "
+    "WHERE m.type IN ('table', 'view') AND {} AND x.hidden <> 1 ORDER BY m.rowid, x.cid"
+)
+KEYS = (
+    'SELECT m.name, f.id, f."table", f."from", f."to" FROM sqlite_master m JOIN pragma_foreign_key_list(m.name) f '
+    "WHERE m.type = 'table' AND m.rootpage ORDER BY m.rowid, f.id DESC, f.seq"
+)
+GENERATED = (2, 3)  # what pragma_table_xinfo says of columns that are computed from others
 ASCII_LOWER = str.maketrans({chr(code): chr(code + 32) for code in range(ord("A"), ord("Z") + 1)})
-VIEW_SECONDS = 5.0  # to give its first row
+SECONDS = 3.0  # to read a schema
+VIEW_SECONDS = 1.0  # of them for the first row of a view or virtual table
+MAX_TABLES, MAX_COLUMNS = 5_000, 10_000
+NAME_CHARACTERS, NAMES_CUT = 200, 40  # of a name at most; of a longer one shown
 
 
 class BadDatabase(ValueError):
@@ -41,12 +50,16 @@ def fold(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column: its name and type as declared ('' where none is), and its display name ('' where none is known)."""
+    """A column: its name and type as declared ('' where none is), and its display name ('' where none is known).
+
+    `is_generated`: its values are computed from other columns.
+    """
 
     name: str
     type: str
     primary_key: bool = False
     display_name: str = ""
+    is_generated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +93,11 @@ class Table:
     columns: tuple[Column, ...]
     display_name: str = ""
     kind: str = "table"
+
+
+def stored_columns(table: Table) -> tuple[Column, ...]:
+    """Return the columns that hold values. Those of a view and generated ones are computed, which may take any time."""
+    return tuple(column for column in table.columns if table.kind != "view" and not column.is_generated)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,33 +283,14 @@ def refuse_open_changes(database: Path) -> None:
             )
 
 
-def open_readonly(database: Path, seconds: float | None = None) -> contextlib.closing[sqlite3.Connection]:
-    """Open an SQLite file for our own queries, read-only and immutable; use it in a `with` block. Bad UTF-8 is replaced.
-
-    Args:
-        seconds: a deadline for all queries together, after which they fail; None sets none.
-
-    Raises:
-        sqlite3.Error: the file cannot be opened.
-    """
-    connection = sqlite3.connect(database.resolve().as_uri() + "?mode=ro&immutable=1", uri=True)
-    connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
-    # A link that leads nowhere, or a column that its table lacks, is left out rather than believed.
-    connection.execute("PRAGMA trusted_schema = 0")
-    if seconds is not None:
-        end = time.monotonic() + seconds
-        connection.set_progress_handler(lambda: time.monotonic() > end, 10_000)
-    return contextlib.closing(connection)
-
-
 def read(database: Path) -> Schema:
     """Return the schema of an SQLite file. It is cached for as long as the file's size and time stay the same.
 
     Left out are the tables in which a virtual table keeps its content, columns without a name, and, named in `unreadable`, what
-    SQLite cannot read here: a virtual table whose module is not there, a view that does not run.
+    SQLite cannot read here (a virtual table whose module is not there, a view that does not run) and names too long to use.
 
     Raises:
-        BadDatabase: the file is missing, damaged, no SQLite database, or has no table that can be read.
+        BadDatabase: the file is missing, damaged, no SQLite database, has no table that can be read, or has too many.
     """
     refuse_open_changes(database)
     try:
@@ -303,83 +302,105 @@ def read(database: Path) -> Schema:
 
 @functools.lru_cache(maxsize=512)
 def _read(database: Path, _size: int, _changed: int) -> Schema:
-    query = (
-        f"SELECT name, type, sql FROM sqlite_master WHERE type IN ('table', 'view') AND {USER_TABLES} "
-        "ORDER BY type = 'view', rowid"
-    )
-    unreadable = []
+    unreadable: list[str] = []
     try:
-        with open_readonly(database) as connection, Sandbox(Limits(seconds=VIEW_SECONDS)) as sandbox:
-            found = connection.execute(query).fetchall()
-            modules = {name: matched[1].lower() for name, _, sql in found if (matched := VIRTUAL.match(sql or ""))}
+        with reading(database, SECONDS) as reader:
+            found = reader.rows(TABLES, of_schema=True)
+            columns, primary = sorted_columns(reader.rows(COLUMNS.format("m.rootpage"), of_schema=True), unreadable)
+            keys = reader.rows(KEYS, of_schema=True)
+            check_size(database, len(found), sum(map(len, columns.values())))
+            modules = {fold(name): module for name, _, sql in found if (module := module_of(sql or ""))}
             tables = []
             for name, kind, _ in found:
-                if is_shadow(name, modules):
+                if is_shadow(fold(name), modules):
                     continue
-                kind = "virtual" if name in modules else kind
-                if kind != "table" and (fault := fault_of(sandbox, database, name)):
-                    unreadable.append(f"{name} ({fault})")
-                elif (table := read_table(connection, name, kind)).columns:
-                    tables.append(table)
-            keys = tuple(key for table in tables for key in read_keys(connection, table, tables))
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # the second where SQLite complains of a name that is no UTF-8
+                kind = "virtual" if fold(name) in modules else kind
+                if kind != "table":
+                    columns[name] = columns_of(reader, name, unreadable)
+                if columns.get(name):
+                    tables.append(Table(name=name, columns=tuple(columns[name]), kind=kind))
+    except (NotRead, OSError) as error:
         raise BadDatabase(f"{database} cannot be read as an SQLite database: {error}") from error
     if not tables:
         why = f" that can be read: {'; '.join(unreadable)}" if unreadable else ""
         raise BadDatabase(f"{database} has no table{why}")
-    return Schema(db_id=database.stem, tables=tuple(tables), foreign_keys=keys, unreadable=tuple(unreadable))
-
-
-def is_shadow(name: str, modules: dict[str, str]) -> bool:
-    """Whether a table belongs to a virtual one, which keeps its content there.
-
-    Args:
-        modules: the module of each virtual table by the table's name.
-
-    Source: SQLite, "The Virtual Table Mechanism", section 2.17, and the pages of FTS3, FTS5, R*Tree and spellfix1; sqlite-vec.
-    """
-    return any(
-        re.fullmatch(f"{re.escape(fold(virtual))}_({SHADOWS[module]})", fold(name))
-        for virtual, module in modules.items()
-        if module in SHADOWS
+    check_size(database, len(tables), sum(len(table.columns) for table in tables))
+    return Schema(
+        db_id=database.stem,
+        tables=tuple(tables),
+        foreign_keys=tuple(foreign_keys(keys, tables, primary)),
+        unreadable=tuple(unreadable),
     )
 
 
-def fault_of(sandbox: Sandbox, database: Path, name: str) -> str:
-    """Return why a view or virtual table cannot be read; '' if it can. The sandbox tries it: a view is foreign SQL."""
-    result = sandbox.execute(database, f"SELECT * FROM {quote_name(name)} LIMIT 1")
-    return "" if result.ok else result.error or result.outcome
+def check_size(database: Path, tables: int, columns: int) -> None:
+    """Refuse a schema that no prompt and no page could be made from in reasonable time.
+
+    Raises:
+        BadDatabase: it has too many tables or columns.
+    """
+    for count, most, what in ((tables, MAX_TABLES, "tables"), (columns, MAX_COLUMNS, "columns")):
+        if count > most:
+            raise BadDatabase(
+                f"{database} has {count:,} {what}, {most:,} are allowed: copy the ones that you ask about into a file of their own"
+            )
 
 
-def read_table(connection: sqlite3.Connection, name: str, kind: str = "table") -> Table:
-    """Return one table with its columns. A column without a name is left out: no query can ask for it by name."""
-    # xinfo has generated columns as well; hidden = 1 are a virtual table's inner ones
-    rows = connection.execute("SELECT name, type, pk FROM pragma_table_xinfo(?) WHERE hidden <> 1", (name,))
-    columns = tuple(Column(name=column, type=kind, primary_key=bool(key)) for column, kind, key in rows if column.strip())
-    return Table(name=name, columns=columns, kind=kind)
+def sorted_columns(rows: Sequence[tuple], unreadable: list[str]) -> tuple[dict[str, list[Column]], dict[str, list[str]]]:
+    """Return the columns of each table, and the names of its primary key in the key's order.
+
+    Args:
+        rows: of COLUMNS. A column without a name is left out: no query can ask for it by name.
+        unreadable: names that are too long are added, cut.
+    """
+    columns: dict[str, list[Column]] = defaultdict(list)
+    primary: dict[str, dict[int, str]] = defaultdict(dict)
+    for table, name, kind, at, hidden in rows:
+        if at:
+            primary[table][at] = name
+        if too_long := next((one for one in (table, name) if len(one) > NAME_CHARACTERS), ""):
+            said = f"{too_long[:NAMES_CUT]}… (its name has {len(too_long):,} characters)"
+            unreadable += [said] if said not in unreadable[-1:] else []
+        elif name.strip():
+            columns[table].append(Column(name=name, type=kind, primary_key=bool(at), is_generated=hidden in GENERATED))
+    return columns, {table: [named for _, named in sorted(parts.items())] for table, parts in primary.items()}
 
 
-def read_keys(connection: sqlite3.Connection, table: Table, tables: Sequence[Table]) -> list[ForeignKey]:
-    """Return the foreign keys of one table as declared. A key that names no column refers to the other table's primary key.
+def columns_of(reader: Reader, name: str, unreadable: list[str]) -> list[Column]:
+    """Return the columns of a view or virtual table; none where SQLite cannot read it, which `unreadable` says then.
+
+    The sandbox tries it: a view is foreign SQL.
+    """
+    try:
+        reader.rows(f"SELECT * FROM {quote_name(name)} LIMIT 1", seconds=VIEW_SECONDS)
+        rows = reader.rows(COLUMNS.format(f"m.name = {sql_literal(name)}"), of_schema=True)
+    except NotRead as error:
+        unreadable.append(f"{name[:NAME_CHARACTERS]} ({error})")
+        return []
+    return sorted_columns(rows, unreadable)[0][name]
+
+
+def foreign_keys(rows: Sequence[tuple], tables: Sequence[Table], primary: dict[str, list[str]]) -> Iterator[ForeignKey]:
+    """Yield the foreign keys as declared. A key that names no column refers to the other table's primary key.
 
     A key is left out where one of its ends is missing.
+
+    Args:
+        rows: of KEYS.
+        primary: the names of each table's primary key.
     """
-    by_name = {fold(other.name): other for other in tables}
-    found: dict[int, tuple[str, list[tuple[str, str | None]]]] = {}
-    for number, target, column, to_column in connection.execute(  # SQLite numbers them from the last declared
-        'SELECT id, "table", "from", "to" FROM pragma_foreign_key_list(?) ORDER BY id DESC, seq', (table.name,)
-    ):
-        found.setdefault(number, (target, []))[1].append((column, to_column))
-    keys = []
-    for target, pairs in found.values():
-        other = by_name.get(fold(target))
-        if other is None:
+    by_name = {fold(table.name): table for table in tables}
+    known = {fold(table.name): {fold(column.name): column.name for column in table.columns} for table in tables}
+    for (name, _), parts in itertools.groupby(rows, key=lambda row: row[:2]):
+        pairs = list(parts)
+        table, other = by_name.get(fold(name)), by_name.get(fold(pairs[0][2]))
+        if table is None or other is None:
             continue
-        primary = connection.execute("SELECT name FROM pragma_table_info(?) WHERE pk ORDER BY pk", (other.name,)).fetchall()
-        wanted = [named or (primary[at][0] if at < len(primary) else "") for at, (_, named) in enumerate(pairs)]
-        known = {fold(column.name): column.name for column in other.columns}
-        to_columns = tuple(known[fold(name)] for name in wanted if fold(name) in known)
-        columns = tuple(column for column, _ in pairs if column.strip())
+        own = primary.get(other.name, [])
+        wanted = [named or (own[at] if at < len(own) else "") for at, (*_, named) in enumerate(pairs)]
+        columns, to_columns = (
+            tuple(known[fold(one.name)][fold(column)] for column in names if fold(column) in known[fold(one.name)])
+            for one, names in ((table, [column for *_, column, _ in pairs]), (other, wanted))
+        )
         if len(columns) == len(to_columns) == len(pairs):
-            keys.append(ForeignKey(table=table.name, columns=columns, to_table=other.name, to_columns=to_columns))
-    return keys
+            yield ForeignKey(table=table.name, columns=columns, to_table=other.name, to_columns=to_columns)

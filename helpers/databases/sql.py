@@ -12,6 +12,7 @@ from typing import ClassVar
 import sqlglot
 from sqlglot import exp
 from sqlglot.dialects.sqlite import SQLite
+from sqlglot.tokens import TokenType
 
 OLDEST = "30.25"  # before it joins, JSON paths or hexadecimal numbers come back as others
 if tuple(map(int, sqlglot.__version__.split(".")[:2])) < tuple(map(int, OLDEST.split("."))):
@@ -80,6 +81,20 @@ def parse(sql: str) -> exp.Expression | None:
         return sqlglot.parse_one(sql, dialect=_Dialect)
     except (sqlglot.errors.SqlglotError, RecursionError, _Endless):
         return None
+
+
+@functools.cache
+def _tokenizer() -> sqlglot.Tokenizer:
+    return SQLite().tokenizer()
+
+
+def is_plain_word(name: str) -> bool:
+    """Whether sqlglot takes a name for a word without a meaning of its own. The parser reads all such words as names."""
+    try:
+        tokens = _tokenizer().tokenize(name)
+    except sqlglot.errors.SqlglotError:
+        return False
+    return len(tokens) == 1 and tokens[0].token_type == TokenType.VAR and tokens[0].text == name
 
 
 def affinity(declared: str) -> str:

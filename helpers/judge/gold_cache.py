@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
 import json
+import os
 import re
 import sqlite3
 import threading
 from pathlib import Path
 
-from helpers.databases.sandbox import MIB, Result
-from helpers.databases.schema import one_line, open_readonly
+from helpers.databases.reading import NotRead, reading
+from helpers.databases.sandbox import MIB, Result, from_json
+from helpers.databases.schema import one_line
 from helpers.run import machine
 from helpers.run.files import file_sha256
 
-# Queries whose result changes though the database does not
+# Queries whose result changes though the database does not. Any function of dates may mean now (`date()`, `strftime(format)`, a
+# cell that holds 'now'), unless its time is written out in the query.
 CHANGING = re.compile(
-    r"\b(now|localtime|subsec|subsecond|current_date|current_time|current_timestamp|random|randomblob)\b"
-    r"|\b(date|time|datetime|julianday|unixepoch)\s*\(\s*\)"
-    r"|\bstrftime\s*\((\s*'[^']*'\s*|[^,]*?)\)",  # a format alone means now
+    r"\b(now|localtime|subsec|subsecond|random|randomblob|current_date|current_time|current_timestamp)\b"
+    r"|\b(date|time|datetime|julianday|unixepoch)\b[\"'`\]]?\s*\((?!\s*'[^']*'\s*[,)])"
+    r"|\bstrftime\b[\"'`\]]?\s*\((?!\s*'[^']*'\s*,\s*('[^']*'\s*[,)]|date\s*\())"
+    r"|\btimediff\b",
     re.IGNORECASE,
 )
+VIEWS = "SELECT sql FROM sqlite_master WHERE type = 'view'"
+SECONDS = 3.0  # to read the views of a database
+State = tuple[int, ...]
 LARGEST = MIB  # characters of one result; gold that returns more is run again
 
 
@@ -35,8 +41,9 @@ class GoldCache:
     """
 
     def __init__(self) -> None:
-        self._hashes: dict[Path, str] = {}
-        self._views: dict[Path, list[str]] = {}
+        self._hashes: dict[tuple[Path, State], str] = {}
+        self._views: dict[tuple[Path, State], list[str] | None] = {}
+        self._asked: dict[tuple[Path, str], State] = {}  # what a file was when a query on it was looked for
         self._store: sqlite3.Connection | None = None
         self._lock = threading.Lock()  # from Python 3.12 on, threads that run one statement at once can read each other's rows
         with contextlib.suppress(OSError, RuntimeError, sqlite3.Error):  # RuntimeError: no home folder
@@ -65,49 +72,53 @@ class GoldCache:
         if store is None:
             return None
         try:
-            key = self._key(database, sql)
+            self._asked[database, sql] = state = state_of(database)
+            key = self._key(database, state, sql)
             with self._lock:
                 found = store.execute("SELECT result FROM results WHERE key = ?", (key,)).fetchone()
-            return _result(found[0]) if found else None
+            return from_json(found[0]) if found else None
         except (sqlite3.Error, ValueError, TypeError, KeyError):  # a damaged store: the query is run
             return None
 
     def put(self, database: Path, sql: str, result: Result) -> None:
-        """Store a result, if the query ran and the result is not too large."""
-        store = self._store
+        """Store a result, if the query ran, the result is not too large, and the file is what it was when `get` looked for it."""
+        store, state = self._store, state_of(database)
         if (
             store is None
             or not result.ok
-            or self._changes(database, sql)
+            or self._asked.pop((database, sql), state) != state
             or len(result.rows) * len(result.columns) > LARGEST // 4
+            or self._changes(database, state, sql)
         ):
             return
-        # not dataclasses.asdict: it copies every cell
-        text = json.dumps(vars(result), default=lambda value: {"base64": base64.b64encode(value).decode()})
+        text = result.as_json()
         if len(text) <= LARGEST:
             try:
-                key = self._key(database, sql)
+                key = self._key(database, state, sql)
                 with self._lock:
                     store.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", (key, text))
             except sqlite3.Error:  # full, or locked for a second by a program that hangs: no other result shall wait as long
                 self._store = None
 
-    def _changes(self, database: Path, sql: str) -> bool:
+    def _changes(self, database: Path, state: State, sql: str) -> bool:
         """Whether a query, or a view of its database, asks for the time or for chance."""
-        if database not in self._views:
-            with open_readonly(database) as connection:
-                self._views[database] = [
-                    view for (view,) in connection.execute("SELECT sql FROM sqlite_master WHERE type = 'view'")
-                ]
-        return any(CHANGING.search(one_line(text)) for text in (sql, *self._views[database]))
+        if (database, state) not in self._views:
+            try:
+                with reading(database, SECONDS) as reader:
+                    self._views[database, state] = [text for (text,) in reader.rows(VIEWS)]
+            except NotRead:
+                self._views[database, state] = None
+        views = self._views[database, state]
+        return views is None or any(CHANGING.search(one_line(text)) for text in (sql, *views))
 
-    def _key(self, database: Path, sql: str) -> str:
-        if database not in self._hashes:
-            self._hashes[database] = file_sha256(database)
-        parts = [self._hashes[database], sqlite3.sqlite_version, sql]
+    def _key(self, database: Path, state: State, sql: str) -> str:
+        if (database, state) not in self._hashes:
+            self._hashes[database, state] = file_sha256(database)
+        parts = [self._hashes[database, state], sqlite3.sqlite_version, sql]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _result(text: str) -> Result:
-    kept = json.loads(text, object_hook=lambda value: base64.b64decode(value["base64"]) if set(value) == {"base64"} else value)
-    return Result(**kept | {"columns": tuple(kept["columns"]), "rows": tuple(tuple(row) for row in kept["rows"])})
+def state_of(database: Path) -> State:
+    """Return what changes when a file is written or replaced."""
+    found = os.stat(database)
+    return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

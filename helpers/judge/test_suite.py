@@ -8,9 +8,12 @@ rows, while foreign keys still lead where they led. A query that is right for an
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +21,8 @@ from pathlib import Path
 
 from helpers.databases import schema
 from helpers.databases.sandbox import MIB
+from helpers.databases.sandbox_worker import end_with_parent, limit_memory
+from helpers.databases.virtual_tables import module_of
 from helpers.run import machine
 from helpers.run.files import file_sha256, replaced_folder
 from helpers.run.progress import tqdm
@@ -25,7 +30,9 @@ from helpers.run.progress import tqdm
 COPIES = 4
 DROPPED = DUPLICATED = 0.2  # share of rows
 LARGEST = 64 * MIB  # of a database file: its rows are held in memory
-SECONDS = 60  # for one copy
+SECONDS = 90  # for the copies of one database
+START_SECONDS = 10  # more, before their process is killed
+MEMORY = 1024 * MIB
 VERSION = 1  # of the rule; a change recomputes all copies
 DENIED = {sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_CREATE_VTABLE, sqlite3.SQLITE_DROP_VTABLE}
 
@@ -96,32 +103,45 @@ def make_copies(db_id: str, database: Path, folder: Path, *, copies: int = COPIE
     shutil.copyfile(database, folder / f"{db_id}.sqlite")
     if database.stat().st_size > LARGEST:
         raise schema.BadDatabase(f"{database} is too large for altered copies: {LARGEST // MIB} MiB at most")
+    schema.read(database)
+    # A constraint or an index of the file may take for ever in one step, so this is done in a process that can be killed.
+    command = [sys.executable, "-m", "helpers.judge.test_suite", db_id, os.path.abspath(folder), str(copies), str(SECONDS)]
+    try:
+        made = subprocess.run(command, cwd=machine.ROOT, capture_output=True, text=True, timeout=SECONDS + START_SECONDS)
+        fault = (made.stderr.strip() or "its process ended").splitlines()[-1] if made.returncode else ""
+    except subprocess.TimeoutExpired:
+        fault = f"stopped after {SECONDS} s"
+    if fault:
+        for path in folder.glob("*_neighbour_*"):
+            path.unlink()
+        raise schema.BadDatabase(f"{database} cannot be copied with changes: {fault}")
+
+
+def main(db_id: str, folder: str, copies: str, seconds: str) -> None:
+    """Make the copies of a database that lies in `folder`. A process of its own does so, within `seconds` and MEMORY."""
+    end_with_parent()
+    limit_memory(MEMORY)
+    database, end = Path(folder, f"{db_id}.sqlite"), time.monotonic() + float(seconds)
     keys = schema.read(database).foreign_keys
-    for number in range(1, copies + 1):
-        copy = folder / f"{db_id}_neighbour_{number}.sqlite"
+    for number in range(1, int(copies) + 1):
+        copy = Path(folder, f"{db_id}_neighbour_{number}.sqlite")
         shutil.copyfile(database, copy)
-        try:
-            with contextlib.closing(connect(copy)) as connection, connection:
-                tables = read_contents(connection, keys)
-                alter(tables, keys, random.Random(f"{db_id} {number}"), exchanged=(number - 1) / copies)
-                for table in tables:
-                    write(connection, table)
-        except (sqlite3.Error, OverflowError) as error:  # a number beyond SQLite's largest
-            for path in folder.glob("*_neighbour_*"):
-                path.unlink()
-            raise schema.BadDatabase(f"{database} cannot be copied with changes: {error}") from error
+        with contextlib.closing(connect(copy, end)) as connection, connection:
+            tables = read_contents(connection, keys)
+            alter(tables, keys, random.Random(f"{db_id} {number}"), exchanged=(number - 1) / int(copies))
+            for table in tables:
+                write(connection, table)
 
 
-def connect(copy: Path) -> sqlite3.Connection:
-    """Open a connection that may write to a copy and reach nothing else. Triggers are dropped."""
+def connect(copy: Path, end: float) -> sqlite3.Connection:
+    """Open a connection that may write to a copy until `end` and reach nothing else. Triggers are dropped."""
     connection = sqlite3.connect(copy)
     connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
     for pragma in ("trusted_schema = 0", "foreign_keys = 0", "journal_mode = memory", "synchronous = 0"):
         connection.execute(f"PRAGMA {pragma}")
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST)  # a constraint may ask for gigabytes in one step
     connection.set_authorizer(lambda action, *_: sqlite3.SQLITE_DENY if action in DENIED else sqlite3.SQLITE_OK)
-    deadline = time.monotonic() + SECONDS
-    connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
+    connection.set_progress_handler(lambda: time.monotonic() > end, 10_000)
     for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
         connection.execute(f"DROP TRIGGER {schema.quote_name(trigger)}")
     return connection
@@ -133,10 +153,11 @@ def read_contents(connection: sqlite3.Connection, keys: Sequence[schema.ForeignK
     Raises:
         sqlite3.Error: the file cannot be read, or has virtual tables.
     """
-    tables = connection.execute(f"SELECT name, sql FROM sqlite_master WHERE type = 'table' AND {schema.USER_TABLES}")
     contents = []
-    for name, sql in tables.fetchall():
-        if sql.upper().startswith("CREATE VIRTUAL"):
+    for name, kind, sql in connection.execute(schema.TABLES).fetchall():
+        if kind != "table":
+            continue
+        if module_of(sql):
             raise sqlite3.NotSupportedError(f"{name} is a virtual table")
         columns = connection.execute("SELECT name, pk FROM pragma_table_xinfo(?) WHERE hidden = 0", (name,)).fetchall()
         listed = ", ".join(schema.quote_name(column) for column, _ in columns)
@@ -216,3 +237,10 @@ def write(connection: sqlite3.Connection, table: Content) -> None:
     connection.execute(f"DELETE FROM {schema.quote_name(table.name)}")
     columns, marks = ", ".join(map(schema.quote_name, table.columns)), ", ".join("?" * len(table.columns))
     connection.executemany(f"INSERT OR IGNORE INTO {schema.quote_name(table.name)} ({columns}) VALUES ({marks})", table.rows)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except (sqlite3.Error, schema.BadDatabase, OverflowError, MemoryError, OSError) as error:  # a number beyond SQLite's largest
+        sys.exit(str(error) or "memory ran out")

@@ -139,8 +139,8 @@ def renamed(names: NameMap, display: dict[ColumnId, str], changed: Collection[Co
         wanted = identifier(display[table, column])
         if column:
             others = {name for other, name in columns.items() if other[0] == table and other[1] != column}
-            columns[table, column] = make_unique(wanted, others)
+            columns[table, column] = make_unique(wanted, dict.fromkeys(others, 1))
         else:
             others = {name for other, name in tables.items() if other != table}
-            tables[table] = make_unique(wanted if needs_no_alias(wanted) else f"{wanted}_table", others)
+            tables[table] = make_unique(wanted if needs_no_alias(wanted) else f"{wanted}_table", dict.fromkeys(others, 1))
     return dataclasses.replace(names, tables=tables, columns=columns, display_names=display)

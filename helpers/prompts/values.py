@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.databases.schema import Schema, fold, open_readonly, quote_name, read
+from helpers.databases.reading import NotRead, reading
+from helpers.databases.schema import Schema, fold, quote_name, read, stored_columns
 from helpers.prompts.linking import ColumnId
 from helpers.prompts.names import NameMap
 from helpers.prompts.words import WORD, stem
@@ -19,7 +19,7 @@ from helpers.prompts.words import WORD, stem
 LONGEST_VALUE = 60  # characters; longer texts are prose, which no question quotes whole
 MAX_WORDS = 8
 MAX_VALUES = 300_000  # of one database
-SECONDS = 10.0  # to read one database; what has been read until then is used
+SECONDS = 2.5  # to read one database; what has been read until then is used
 PER_COLUMN, COLUMNS = 2, 8  # matches shown
 LIST_OF, LIST_SHOWN, LIST_LENGTH = 4, 3, 20  # a column of at most 4 short texts shows 3 of them
 MAX_NEAR = 2_000  # texts that a misspelt one is compared with
@@ -93,18 +93,20 @@ def is_category(text: str) -> bool:
 
 
 def read_texts(database: Path, schema: Schema) -> Iterator[tuple[ColumnId, list[str]]]:
-    """Yield each column's distinct short texts, until the time is up. A view shows what tables hold."""
-    with open_readonly(database, SECONDS) as connection:
+    """Yield each column's distinct short texts, until the time is up. Views and generated columns show what others hold."""
+    with reading(database, SECONDS) as reader:
         for table in schema.tables:
-            for column in table.columns if table.kind != "view" else ():
+            for column in stored_columns(table):
+                if reader.is_over:
+                    return
                 name = quote_name(column.name)
                 query = (
                     f"SELECT DISTINCT {name} FROM {quote_name(table.name)} WHERE typeof({name}) = 'text' "
                     f"AND length({name}) <= {LONGEST_VALUE} LIMIT {MAX_VALUES}"
                 )
                 try:
-                    texts = [text for (text,) in connection.execute(query) if text.strip()]
-                except (sqlite3.Error, UnicodeDecodeError):  # a damaged page, or the time is up: the prompt does without
+                    texts = [text for (text,) in reader.rows(query) if text.strip()]
+                except NotRead:  # a damaged page, too many texts, or the time is up: the prompt does without
                     continue
                 yield (fold(table.name), fold(column.name)), texts
 

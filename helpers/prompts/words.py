@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 
@@ -15,7 +16,13 @@ def split_words(text: str) -> list[str]:
 
     Letters and digits count by what they mean, not by their shape (Unicode's NFKC): `area_m²` gives area, m and 2.
     """
-    return [part.lower() for word in WORD.findall(unicodedata.normalize("NFKC", text)) for part in split_camel_case(word)]
+    return list(_words(text))
+
+
+@functools.lru_cache(maxsize=2**16)  # the names of a schema are split for each question
+def _words(text: str) -> tuple[str, ...]:
+    words = WORD.findall(unicodedata.normalize("NFKC", text))
+    return tuple(part.lower() for word in words for part in split_camel_case(word))
 
 
 def split_camel_case(word: str) -> list[str]:
@@ -33,6 +40,7 @@ def stem_set(text: str) -> set[str]:
     return {stem(word) for word in split_words(text)}
 
 
+@functools.lru_cache(maxsize=2**16)
 def stem(word: str) -> str:
     """Return a word without its ending, if at least three letters remain: classes and class both give class."""
     for ending, rest in ENDINGS.items():

@@ -15,7 +15,8 @@ from conftest import ROOT, make_database
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.databases.sandbox import MIB, OUTCOMES, Limits, Sandbox
+from helpers.databases.sandbox import MIB, Limits, Sandbox
+from helpers.databases.sandbox_worker import OUTCOMES
 
 COUNT = "SELECT count(*) FROM singer"
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"

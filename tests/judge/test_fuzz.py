@@ -13,7 +13,8 @@ import psutil
 import pytest
 from conftest import ROOT, make_database
 
-from helpers.databases.sandbox import MIB, OUTCOMES, Limits, Sandbox
+from helpers.databases.sandbox import MIB, Limits, Sandbox
+from helpers.databases.sandbox_worker import OUTCOMES
 
 GIB = 1024 * MIB
 SEED = 20_26
