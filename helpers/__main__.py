@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from helpers.cli.exit import FAILED, refuse
+from helpers.run.say import say
 
 try:
     from helpers.cli import course, judging, using
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.command(options)
     except KeyboardInterrupt:
         resumes = " Run the same command to resume." if "resumes" in options else ""
-        print(f"\nStopped.{resumes}", file=sys.stderr)
+        say(f"\nStopped.{resumes}", error=True)
         return FAILED
 
 

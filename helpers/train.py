@@ -16,6 +16,7 @@ from helpers.run import processes
 from helpers.run.config import RunConfig
 from helpers.run.folder import Run
 from helpers.run.memory import reset_peak_memory
+from helpers.run.say import say
 from helpers.trainer import adapter, batch_size, checkpoints
 from helpers.trainer.batch_size import Plan
 from helpers.trainer.outcome import Outcome
@@ -99,7 +100,7 @@ def train(
             if smaller is None:
                 raise batch_size.OutOfMemory(batch_size.advice(settings)) from error
         # Outside of the except block: its error holds on to the tensors that are to be freed.
-        print(
+        say(
             f"Out of GPU memory with {layout.per_device_train_batch_size} examples at a time: going on with "
             f"{smaller.per_device_train_batch_size}; the batch size stays {settings.train_batch_size}"
         )

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ENDINGS = (".csv", ".tsv")
-COLUMNS = 500
+COLUMNS, CELLS = 500, 5_000_000
+QUOTED = re.compile('"[^"]*"')
+LONGEST_NUMBER = 100  # characters
 SAMPLE = 200  # rows by which the delimiter is judged
 SEPARATOR_LINE = re.compile(r'\s*"?sep=(.)"?[^\S\n]*\r?\n', re.IGNORECASE)  # how Excel names the delimiter, above the header
 MISSING = frozenset(("na", "n/a", "#n/a", "nan", "null", "none", "-", "–", "—"))  # among numbers; Namibia's NA is text
+NUMBERLIKE = re.compile(r"[\d+\-.,eE \u00a0\u202f'’]+")
 WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)")
 DECIMAL = re.compile(r"[+-]?((0|[1-9]\d*)?\.\d+|(0|[1-9]\d*)\.?)([eE][+-]?\d{1,3})?")
 # As people write numbers: what stands between thousands, and before decimals.
@@ -48,6 +51,7 @@ def read(file: Path) -> tuple[pd.DataFrame, list[str]]:
         text = text[named.end() :]
         notes.append(f"{file.name}: its first line says that {named[1]!r} stands between cells")
     mark = named[1] if named else delimiter(text)
+    check_size(file, text, mark)
     options = {"dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False, "skipinitialspace": True}
     try:
         with warnings.catch_warnings():
@@ -55,8 +59,6 @@ def read(file: Path) -> tuple[pd.DataFrame, list[str]]:
             table = pd.read_csv(io.StringIO(text), sep=mark, **options)
     except (ValueError, pd.errors.ParserWarning, csv.Error) as error:  # pandas' own errors are ValueErrors
         raise BadDatabase(f"{file} cannot be read as CSV: {' '.join(str(error).split())}") from error
-    if table.shape[1] > COLUMNS:
-        raise BadDatabase(f"{file} has {table.shape[1]:,} columns, {COLUMNS} are allowed")
     if table.empty:
         raise BadDatabase(f"{file} has no rows below its header")
     return pd.DataFrame({at: typed(table.iloc[:, at], mark) for at in range(table.shape[1])}).set_axis(
@@ -93,6 +95,21 @@ def decode(file: Path) -> tuple[str, list[str]]:
     ]
 
 
+def check_size(file: Path, text: str, mark: str) -> None:
+    """Refuse a table too wide or too large, before pandas makes a column for each mark.
+
+    Raises:
+        BadDatabase: it has too many columns or cells.
+    """
+    lines = text.replace("\r", "\n").split("\n")
+    if max(line.count(mark) for line in lines) >= COLUMNS:  # some may stand within quotes
+        lines = QUOTED.sub("", text).replace("\r", "\n").split("\n")
+    if (columns := 1 + max(line.count(mark) for line in lines)) > COLUMNS:
+        raise BadDatabase(f"{file} has {columns:,} columns, {COLUMNS} are allowed")
+    if (cells := text.count(mark) + len(lines)) > CELLS:
+        raise BadDatabase(f"{file} has about {cells:,} cells, {CELLS:,} are allowed: import it into an SQLite file first")
+
+
 def delimiter(text: str) -> str:
     """Return the character between cells: that of comma, semicolon, tab and bar which gives the first rows most alike widths."""
     best, mark = (0.0, 1), ","
@@ -118,25 +135,29 @@ def typed(column: pd.Series, mark: str) -> pd.Series:
     Args:
         mark: the character between cells. Where it is a semicolon, 1,234 is a decimal number.
     """
-    text = column.str.strip()
-    missing = text.str.lower().isin(MISSING)
-    given = text[~missing].dropna()
-    numbers = as_numbers(given.str.replace("\u2212", "-"), mark) if len(given) else None
+    import pandas as pd
+
+    places, texts = pd.factorize(column.astype(object))  # each text once: columns repeat themselves
+    texts = pd.Series([text.strip().replace("\u2212", "-") for text in texts], dtype=object)
+    given = texts[[text.lower() not in MISSING for text in texts]]
+    numbers = as_numbers(given, mark) if len(given) and all(map(NUMBERLIKE.fullmatch, given)) else None
     if numbers is None:
         return column
-    return numbers.reindex(column.index)
+    return pd.Series(pd.api.extensions.take(numbers.reindex(texts.index).array, places, allow_fill=True), index=column.index)
 
 
 def as_numbers(texts: pd.Series, mark: str) -> pd.Series | None:
     """Return texts as whole numbers (Int64) or floats; None where they do not all agree to be numbers, or would lose digits."""
+    if texts.str.len().max() > LONGEST_NUMBER:
+        return None
     if texts.str.match(r"\+\d").all() and texts.str.len().max() > SIGNED_DIGITS:
         return None
-    if not texts.str.fullmatch(DECIMAL).all():
+    if not all(map(DECIMAL.fullmatch, texts)):
         plain = ungrouped(texts, mark)
         if plain is None:
             return None
         texts = plain
-    if texts.str.fullmatch(WHOLE).all():
+    if all(map(WHOLE.fullmatch, texts)):
         wholes = [int(text) for text in texts]
         fits = all(-(2**63) <= whole < 2**63 for whole in wholes)
         return texts.map(int).astype("Int64") if fits else None
@@ -146,10 +167,10 @@ def as_numbers(texts: pd.Series, mark: str) -> pd.Series | None:
 
 def ungrouped(texts: pd.Series, mark: str) -> pd.Series | None:
     """Return numbers without separators of thousands and with a decimal point; None where they do not agree."""
-    if mark == ";" and texts.str.fullmatch(DECIMAL_COMMA).all():
+    if mark == ";" and all(map(DECIMAL_COMMA.fullmatch, texts)):
         return texts.str.replace(",", ".")
     for thousands, decimal in GROUPED:
         pattern = rf"(?=.*\d)[+-]?(0|[1-9]\d{{0,2}}([{thousands}]\d{{3}})*)?([{decimal}]\d+)?"
-        if texts.str.fullmatch(pattern).all():
+        if all(map(re.compile(pattern).fullmatch, texts)):
             return texts.str.replace(f"[{thousands}]", "", regex=True).str.replace(",", ".")
-    return texts.str.replace(",", ".") if texts.str.fullmatch(DECIMAL_COMMA).all() else None
+    return texts.str.replace(",", ".") if all(map(DECIMAL_COMMA.fullmatch, texts)) else None

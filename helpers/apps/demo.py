@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import functools
+import html
 import os
 import random
+import re
+import signal
 import tempfile
-from collections.abc import Generator, Iterator, Mapping
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from helpers.apps import own_files
 from helpers.apps.ask import Assistant
+from helpers.apps.visitors import Visitors
 from helpers.databases import layout, schema
 from helpers.databases.sandbox import Result
 from helpers.decoding.select import Candidate, execute_candidates
+from helpers.run import machine
+from helpers.run.say import printable
 from helpers.sources import spider
 
 if TYPE_CHECKING:
@@ -23,11 +30,19 @@ if TYPE_CHECKING:
 
 UPLOAD = "50mb"
 ROWS = 200  # of a result shown at most
+TABLES, COLUMNS = 100, 60  # of a database shown at most
 BARS = 30  # in a chart at most
 EXAMPLES = 4  # questions to click for each database
-KEPT_SECONDS = 3600  # after which uploads are deleted
+KEPT_SECONDS = 3600  # after which Gradio deletes uploads that were never opened
+WAITING = 10  # questions and uploads; one more is told that the page is busy
+OWN_HOSTS = ("127.0.0.1", "localhost")
+SHARED_HOSTS = ("*.gradio.live",)
+COLAB_HOSTS = ("*.googleusercontent.com", "*.colab.dev", "*.prod.colab.dev")
 CELL = 200  # characters of a value shown at most
 QUESTION = 1_000  # characters of a question at most
+FOLDERS = re.compile(
+    r"(?<![\w.])(?:[A-Za-z]:)?(?:[/\\\\][^/\\\\\s:]+)+[/\\\\](?=[^/\\\\\s])"
+)  # all of a path but the file's name
 
 
 class AnswerView(NamedTuple):
@@ -41,14 +56,16 @@ class AnswerView(NamedTuple):
 
 
 def make_page(assistant: Assistant) -> gr.Blocks:
-    """Return the page, ready to be launched. It answers one question at a time and ignores clicks while one is pending."""
+    """Return the page, ready to be launched. It answers one question at a time, and WAITING others wait."""
+    uploads = tempfile.TemporaryDirectory(prefix="uploads-")
+    os.environ["GRADIO_TEMP_DIR"] = str(Path(uploads.name, "gradio"))  # goes with the page
     import gradio as gr
 
-    uploads = tempfile.TemporaryDirectory(prefix="uploads-")
+    visitors = Visitors(Path(uploads.name, "visitors"))
     known = own_files.named()
     first = next(iter(known))
-    with gr.Blocks(title="Ask your database", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
-        page.uploads = uploads  # lives as long as the page
+    with gr.Blocks(title="Ask your database", analytics_enabled=False, delete_cache=(KEPT_SECONDS // 12, KEPT_SECONDS)) as page:
+        page.uploads, page.visitors = uploads, visitors  # live as long as the page
         chosen = gr.State(str(known[first]))
         gr.Markdown(f"# Ask your database\n{assistant.trust}")
         with gr.Row():
@@ -73,11 +90,12 @@ def make_page(assistant: Assistant) -> gr.Blocks:
         shown = [name, chosen, tables, examples]
         private: dict[str, Any] = {"api_visibility": "private"}
         name.input(functools.partial(open_known, known), name, shown, **private)
-        file.change(functools.partial(open_upload, known, Path(uploads.name)), file, shown, **private)
+        on_upload, on_question, on_leave = events(assistant, known, visitors, tuned, base)
+        file.change(on_upload, file, shown, **private)
         examples.click(lambda row: row[0], examples, question, **private)
         gr.on(
             [button.click, question.submit],
-            functools.partial(answer, assistant, tuned, base),
+            on_question,
             [question, chosen, compare],
             [*tuned, *base],
             concurrency_limit=1,
@@ -86,7 +104,8 @@ def make_page(assistant: Assistant) -> gr.Blocks:
             show_progress="minimal",
             **private,
         )
-    return page
+        page.unload(on_leave)
+    return page.queue(max_size=WAITING)
 
 
 def answer_view(title: str, name: str, *, visible: bool = True) -> AnswerView:
@@ -104,6 +123,27 @@ def answer_view(title: str, name: str, *, visible: bool = True) -> AnswerView:
 # ---- events: each returns new values of components
 
 
+def events(
+    assistant: Assistant, known: Mapping[str, Path], visitors: Visitors, tuned: AnswerView, base: AnswerView
+) -> tuple[Callable, Callable, Callable]:
+    """Return what happens at an upload, at a question, and when a visitor closes the page."""
+    import gradio as gr
+
+    def on_upload(file, request):  # noqa: ANN001, ANN202 Gradio looks at the annotations, which are below
+        return open_upload(known, visitors, str(request.session_hash), file)
+
+    def on_question(question, database, compare, request):  # noqa: ANN001, ANN202
+        visitors.see(str(request.session_hash))
+        yield from answer(assistant, tuned, base, question, database, compare)
+
+    def on_leave(request):  # noqa: ANN001, ANN202
+        visitors.leave(str(request.session_hash))
+
+    for event in (on_upload, on_question, on_leave):
+        event.__annotations__ = {"request": gr.Request}  # as text it could not be found: Gradio is imported late
+    return on_upload, on_question, on_leave
+
+
 def open_known(known: Mapping[str, Path], name: str) -> tuple:
     """Show a database that comes with the course."""
     import gradio as gr
@@ -111,17 +151,34 @@ def open_known(known: Mapping[str, Path], name: str) -> tuple:
     return name, str(known[name]), tables_markdown(known[name]), gr.Dataset(samples=examples_of(known[name]))
 
 
-def open_upload(known: Mapping[str, Path], uploads: Path, file: str | None) -> tuple:
+def open_upload(known: Mapping[str, Path], visitors: Visitors, visitor: str, file: str | None) -> tuple:
     """Show an uploaded database; the first known one where the upload was removed."""
     import gradio as gr
 
     if file is None:
+        visitors.leave(visitor)
         return open_known(known, next(iter(known)))
+    taken = Path(file)
     try:
-        database = own_files.open_database(file, Path(tempfile.mkdtemp(dir=uploads)))
+        taken = visitors.take(visitor, taken)
+        database = own_files.open_database(taken, taken.parent)
         return None, str(database), tables_markdown(database), gr.Dataset(samples=[])
-    except (schema.BadDatabase, OSError) as error:
-        raise gr.Error(str(error).replace(str(file), Path(file).name), duration=None, print_exception=False) from error
+    except (schema.BadDatabase, OSError, MemoryError) as error:
+        visitors.leave(visitor)
+        raise refusal(error, taken, duration=None) from error
+
+
+def refusal(error: Exception, file: Path, **options: Any) -> gr.Error:
+    """Return an error as the page shows it: plain text, without the folders of this machine.
+
+    Args:
+        file: the database that it is about.
+    """
+    import gradio as gr
+
+    text = str(error) if isinstance(error, ValueError) else f"{file.name} is no longer there, or cannot be read: upload it again"
+    text = FOLDERS.sub("", text.replace(f"{file.parent}{os.sep}", ""))
+    return gr.Error(html.escape(printable(text)), print_exception=False, **options)
 
 
 def answer(
@@ -132,13 +189,16 @@ def answer(
 
     if not question.strip():
         raise gr.Error("There is no question yet: write one, or click one of the examples", print_exception=False)
+    if len(question) > QUESTION:  # a page of this project's sends no more, but another program may
+        said = f"The question has {len(question):,} characters, {QUESTION:,} are allowed"
+        raise gr.Error(said, print_exception=False)
     yield {base.column: gr.Column(visible=compare), **cleared(tuned), **cleared(base)}
     try:
         yield from answer_of_tuned(assistant, Path(database), question, tuned)
         if compare:
             yield from answer_of_base(assistant, Path(database), question, base)
-    except ValueError as error:  # no room for the question, or a database that has gone
-        raise gr.Error(str(error), print_exception=False) from error
+    except (ValueError, OSError) as error:  # no room for the question, or a database that has gone
+        raise refusal(error, Path(database)) from error
 
 
 def cleared(view: AnswerView) -> dict:
@@ -179,7 +239,7 @@ def written(
     """Yield a model's SQL while it is written; return it executed, None if it wrote none."""
     text = ""
     for text in assistant.write(database, question, base=base):
-        yield {view.sql: text}
+        yield {view.sql: printable(text)}
     sql = assistant.prompt(database).sql(text)
     return next(iter(execute_candidates(database, {sql: 1.0} if sql else {}, assistant.settings.query_timeout)), None)
 
@@ -187,7 +247,7 @@ def written(
 def executed(candidate: Candidate, view: AnswerView, before: str = "", after: str = "") -> dict:
     """Return the values that show an executed query, with notes before and after the line on its result."""
     lines = f"{before} {reason(candidate.result)}\n{after}".strip()
-    return {view.sql: candidate.sql, view.message: plain_lines(lines), **rows_and_chart(candidate.result, view)}
+    return {view.sql: printable(candidate.sql), view.message: plain_lines(lines), **rows_and_chart(candidate.result, view)}
 
 
 # ---- what the components show
@@ -229,10 +289,10 @@ def as_frame(result: Result) -> pd.DataFrame:
     def text(value: object) -> str:
         if isinstance(value, bytes):
             return f"{len(value):,} bytes"
-        shown = "NULL" if value is None else str(value)
+        shown = "NULL" if value is None else printable(str(value))
         return shown if len(shown) <= CELL else shown[: CELL - 1] + "…"
 
-    columns = own_files.distinct([column or "column" for column in result.columns])
+    columns = own_files.distinct([printable(column[:CELL]) or "column" for column in result.columns])
     return pd.DataFrame([[text(value) for value in row] for row in result.rows[:ROWS]], columns=columns)
 
 
@@ -247,16 +307,21 @@ def chart_of(result: Result) -> pd.DataFrame | None:
         return None
     if not all(isinstance(number, (int, float)) for number in numbers):
         return None
-    return pd.DataFrame({"x": [str(name)[:40] for name in names], "y": numbers})
+    return pd.DataFrame({"x": [printable(str(name))[:40] for name in names], "y": numbers})
 
 
 def tables_markdown(database: Path) -> str:
     """Return a database's tables and columns as Markdown, their names escaped."""
     lines = [f"### {plain(database.stem)}", *map(plain, own_files.notes(database))]
     with_types = own_files.is_imported(database)  # they were guessed
-    for table in schema.read(database).tables:
-        columns = ", ".join(plain(f"{column.name} ({column.type})" if with_types else column.name) for column in table.columns)
-        lines.append(f"**{plain(table.name)}** · {columns}")
+    tables = schema.read(database).tables
+    for table in tables[:TABLES]:
+        columns = ", ".join(
+            plain(f"{column.name} ({column.type})" if with_types else column.name) for column in table.columns[:COLUMNS]
+        )
+        more = f" … {len(table.columns):,} columns" if len(table.columns) > COLUMNS else ""
+        lines.append(f"**{plain(table.name)}** · {columns}{more}")
+    lines += [f"… {len(tables):,} tables"] if len(tables) > TABLES else []
     return "\n\n".join(lines)
 
 
@@ -267,7 +332,8 @@ def plain_lines(text: str) -> str:
 
 def plain(text: str) -> str:
     """Return text escaped for Markdown and HTML."""
-    return "".join(sign if sign.isalnum() or sign in " _" else f"&#{ord(sign)};" for sign in text).replace("_", "&#95;")
+    signs = (sign if sign.isalnum() or sign in " _" else f"&#{ord(sign)};" for sign in printable(text))
+    return "".join(signs).replace("_", "&#95;")
 
 
 def examples_of(database: Path) -> list[list[str]]:
@@ -282,20 +348,27 @@ def launch(assistant: Assistant, *, port: int | None = None, share: bool = False
     """Serve the page on this machine alone, or with `share` at a public address of Gradio's for a week.
 
     Args:
-        wait: serve until Ctrl-C; False returns at once, for a notebook.
+        wait: serve until Ctrl-C or SIGTERM, and clean up; False returns at once, for a notebook.
 
     Raises:
         OSError: the port is taken.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # nothing leaves this machine unasked
     import gradio as gr
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     page = make_page(assistant)
+    hosts = [*OWN_HOSTS, *(SHARED_HOSTS if share else ()), *(COLAB_HOSTS if machine.platform() == "Colab" else ())]
+    if wait and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     page.launch(
         server_name="127.0.0.1",
         server_port=port,
         share=share,
         max_file_size=UPLOAD,
+        # A page elsewhere may give its own name this address, and ask with it (DNS rebinding).
+        app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]},
         prevent_thread_lock=not wait,
         footer_links=[],
         ssr_mode=False,

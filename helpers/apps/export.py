@@ -22,6 +22,7 @@ from helpers.run import machine
 from helpers.run.config import RunConfig
 from helpers.run.files import file_sha256, replaced_folder, write_text
 from helpers.run.folder import OUTPUTS, Run
+from helpers.run.say import say
 from helpers.sources import download, model_files
 from helpers.trainer import adapter
 
@@ -102,9 +103,7 @@ def dequantise(model: Any) -> None:
     try:
         from bitsandbytes.functional import dequantize_4bit, quantize_4bit
     except ImportError:
-        print(
-            "bitsandbytes is not installed: an adapter trained over 4-bit weights is added to weights that were never quantised"
-        )
+        say("bitsandbytes is not installed: an adapter trained over 4-bit weights is added to weights that were never quantised")
         return
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear) and "lora_" not in name and not name.endswith("lm_head"):
@@ -241,7 +240,7 @@ def check(run: Run, kind: str, target: Path, *, questions: int) -> Check:
     if run.has("evaluate") and settings.decoding == "greedy":
         before = [row["tuned"]["sql"] for row in run.read_jsonl(OUTPUTS["evaluate"][0])[:questions]]
     else:
-        print("05 Evaluate has kept no greedy answers of this run: its adapter answers first")
+        say("05 Evaluate has kept no greedy answers of this run: its adapter answers first")
         before = predict(from_run(run), asked)
     if kind in ("gguf", "ollama"):
         runtime, sql = gguf_predictions(run, target / GGUF, asked)

@@ -16,6 +16,7 @@ from helpers.databases.reading import reading
 from helpers.databases.schema import BadDatabase
 from helpers.run import machine
 from helpers.run.files import replaced_folder, write_text
+from helpers.run.say import printable
 from helpers.sources import spider
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ EXAMPLE = spider.SAMPLE.parent / "example"  # a database that belongs to no data
 CSV = csv_files.ENDINGS
 NOTES = ".notes.txt"  # ending of the file beside a database that was made from CSV files
 SECONDS = 60.0  # to look at the columns of a database that was made from CSV files
+NOTES_SHOWN = 10  # of what is left out
 CSV_BYTES = 200 * 1024**2  # of all CSV files together; they are held in memory once
 
 
@@ -112,7 +114,10 @@ def is_imported(database: Path) -> bool:
 def notes(database: Path) -> list[str]:
     """Return what a user should know of an opened database, in sentences: what was guessed, and what is left out."""
     guessed = database.with_suffix(NOTES).read_text(encoding="utf-8").splitlines() if is_imported(database) else []
-    return [*guessed, *(f"Left out, because it cannot be read: {name}" for name in schema.read(database).unreadable)]
+    left_out = [f"Left out, because it cannot be read: {name}" for name in schema.read(database).unreadable]
+    if len(left_out) > NOTES_SHOWN:
+        left_out[NOTES_SHOWN:] = [f"… and {len(left_out) - NOTES_SHOWN:,} more"]
+    return list(map(printable, [*guessed, *left_out]))
 
 
 def columns_table(database: Path) -> pd.DataFrame:

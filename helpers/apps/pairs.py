@@ -60,22 +60,22 @@ def make(database: Path, count: int, seed: int = 0) -> list[Pair]:
     """
     tables, made = schema.read(database), {}
     source = Source(schema=tables, values=dict(read_values(database, tables)), chance=random.Random(seed))
-    with Sandbox(Limits(seconds=QUERY_SECONDS)) as sandbox:
-        with tqdm(total=count, desc="making pairs", unit="pair", leave=False) as bar:
-            last = time.monotonic()
-            for attempt in range(TRIES * count):
-                if len(made) == count or time.monotonic() > last + PATIENCE:
-                    break
-                rule = RULES[attempt % len(RULES)]
-                try:
-                    question, query = rule(source)
-                except IndexError:  # the database has nothing for this rule
-                    continue
-                if query not in made and has_rows(sandbox.execute(database, query)):
-                    kind = rule.__name__.replace("_", " ")
-                    made[query] = Pair(question=question[:1].upper() + question[1:], query=query, kind=kind)
-                    bar.update()
-                    last = time.monotonic()
+    bar = tqdm(total=count, desc="making pairs", unit="pair", leave=False)
+    with bar, Sandbox(Limits(seconds=QUERY_SECONDS)) as sandbox:
+        last = time.monotonic()
+        for attempt in range(TRIES * count):
+            if len(made) == count or time.monotonic() > last + PATIENCE:
+                break
+            rule = RULES[attempt % len(RULES)]
+            try:
+                question, query = rule(source)
+            except IndexError:  # the database has nothing for this rule
+                continue
+            if query not in made and has_rows(sandbox.execute(database, query)):
+                kind = rule.__name__.replace("_", " ")
+                made[query] = Pair(question=question[:1].upper() + question[1:], query=query, kind=kind)
+                bar.update()
+                last = time.monotonic()
     if not made:
         raise NothingToAsk(
             f"{database.name} has nothing to ask about: its tables are empty, or hold neither numbers nor short texts"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from helpers.apps import own_files
 from helpers.databases import schema
 from helpers.run import machine
+from helpers.run.say import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,11 +74,6 @@ def cell(value: object) -> str:
         return f"{len(value):,} bytes"
     text = printable(str(value))
     return text if len(text) <= CELL else text[: CELL - 1] + "…"
-
-
-def printable(text: str) -> str:
-    """Return text without control characters: a value may hold commands to the terminal."""
-    return "".join(sign if sign.isprintable() or sign == "\n" else "�" for sign in text)
 
 
 def schema_lines(database: Path) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from helpers.run import config, machine, presets
 from helpers.run.files import write_text
 from helpers.run.folder import OUTPUTS, Run, find_runs
 from helpers.run.parameters import as_type, literal
+from helpers.run.say import say
 from helpers.sources import spider
 
 COURSE = [machine.ROOT / "notebooks" / OUTPUTS[stage][1] for stage in config.STAGES]
@@ -62,9 +62,9 @@ def run_course(options: argparse.Namespace) -> int:
         return FAILED
     executed = [run / "notebooks" / notebook.name for notebook in COURSE]
     page = pages.write_html(executed, run / "report.html", f"Run {run.path.name}")
-    print(f"\n{machine.short_path(run.path)}")
-    print((run / "evaluation/scores.txt").read_text(encoding="utf-8").rstrip())
-    print(f"\nReport: {machine.short_path(page)}\nRecord: {machine.short_path(run / 'record.json')}")
+    say(f"\n{machine.short_path(run.path)}")
+    say((run / "evaluation/scores.txt").read_text(encoding="utf-8").rstrip())
+    say(f"\nReport: {machine.short_path(page)}\nRecord: {machine.short_path(run / 'record.json')}")
     return DONE
 
 
@@ -110,7 +110,7 @@ def execute(source: Path, run: Run, switches: dict[str, Any]) -> bool:
     running = target.with_name(f".{name}")
     known = papermill.inspect_notebook(str(source))
     parameters = {"run_dir": machine.short_path(run.path)} | {key: value for key, value in switches.items() if key in known}
-    print(f"{name}", file=sys.stderr)
+    say(f"{name}", error=True)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # on Ctrl-C nbclient ends the kernel and forgets a task
     try:
         with warnings.catch_warnings():
@@ -126,13 +126,13 @@ def execute(source: Path, run: Run, switches: dict[str, Any]) -> bool:
     except PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":  # Ctrl-C also reaches the notebook's process, sometimes first
             raise KeyboardInterrupt from None
-        print(f"\n{name} failed in its cell {error.exec_count}:\n{error.ename}: {error.evalue}", file=sys.stderr)
-        print(f"The notebook up to there: {machine.short_path(target)}", file=sys.stderr)
+        say(f"\n{name} failed in its cell {error.exec_count}:\n{error.ename}: {error.evalue}", error=True)
+        say(f"The notebook up to there: {machine.short_path(target)}", error=True)
         return False
     except DeadKernelError:
-        print(
+        say(
             f"\n{name}: its process ended, by Ctrl-C or because memory ran out. Run the same command to resume.",
-            file=sys.stderr,
+            error=True,
         )
         return False
     finally:
@@ -181,7 +181,7 @@ def list_runs(options: argparse.Namespace) -> int:
         try:
             record = run.record()
         except ValueError as error:
-            print(error, file=sys.stderr)
+            say(error, error=True)
             continue
         scores, trained = record.get("evaluation", {}), record.get("train", {})
         rows.append(
@@ -199,8 +199,8 @@ def list_runs(options: argparse.Namespace) -> int:
             }
         )
     if not rows:
-        print(f"There is no run in {machine.short_path(parent)} yet: `python -m helpers run` makes one.")
+        say(f"There is no run in {machine.short_path(parent)} yet: `python -m helpers run` makes one.")
         return DONE
     table = pd.DataFrame(rows).astype(object)
-    print(table.where(table.notna(), "-").to_string(index=False))
+    say(table.where(table.notna(), "-").to_string(index=False))
     return DONE

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
+
+from helpers.run.say import say
 
 DONE, FAILED, REFUSED = 0, 1, 2
 # Errors that users can correct: one line without a traceback. Any other error is a fault of ours, and shows one.
@@ -13,7 +14,7 @@ REFUSALS = (ValueError, RuntimeError, OSError)
 
 def refuse(error: Exception) -> int:
     """Print why nothing was started, and return the exit code."""
-    print(f"Refused: {error}", file=sys.stderr)
+    say(f"Refused: {error}", error=True)
     return REFUSED
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from helpers.databases import layout
 from helpers.judge import test_suite
 from helpers.judge.files import JSON, Gold, judge_files, read_gold, write_verdicts
 from helpers.judge.verdicts import WRONG_ON_A_COPY, Verdict
+from helpers.run.say import say
 from helpers.sources import spider
 
 PREDICTIONS = "one SQL a line in the order of gold, an empty line for none; or .json, .jsonl"
@@ -79,11 +79,11 @@ def judge_predictions(options: argparse.Namespace) -> int:
     write_verdicts(verdicts, options.out)
     from helpers.report.tables import score_table, weak_lines  # pandas and matplotlib: after the errors that need neither
 
-    print(score_table(verdicts).round(1).to_string())
+    say(score_table(verdicts).round(1).to_string())
     for outcome, count in Counter(verdict.outcome for verdict in verdicts).most_common():
-        print(f"{count:6,}  {outcome}")
-    print("\n".join(weak_lines(verdicts, differing(golds, options.db))))
-    print(f"Verdicts: {options.out}")
+        say(f"{count:6,}  {outcome}")
+    say("\n".join(weak_lines(verdicts, differing(golds, options.db))))
+    say(f"Verdicts: {options.out}")
     return DONE
 
 
@@ -103,11 +103,11 @@ def compare_predictions(options: argparse.Namespace) -> int:
 
     known = differing(golds, options.db)
     for name, path, verdicts in zip(names, (options.pred, options.pred_b), (first, second), strict=True):
-        print("\n  ".join([f"{name} ({path}):", *weak_lines(verdicts, known)]))
+        say("\n  ".join([f"{name} ({path}):", *weak_lines(verdicts, known)]))
     if options.plot:
         axes = plots.plot_scores(score_table(second), score_table(first), "Execution accuracy", names)
         plots.save_plot(axes, options.plot)
-        print(f"Plot: {options.plot}")
+        say(f"Plot: {options.plot}")
     return DONE
 
 
@@ -122,13 +122,13 @@ def print_comparison(golds: Sequence[Gold], first: Sequence[Verdict], second: Se
         "database": [[gold.db_id] for gold in golds],
     }
     for title, labels in groups.items():
-        print(f"By {title}:\n{compare_table(first, second, labels, names).to_string()}\n")
-    print(f"By outcome:\n{outcome_table(first, second, names).to_string()}\n")
-    print(difference_sentence(first, second, names))
+        say(f"By {title}:\n{compare_table(first, second, labels, names).to_string()}\n")
+    say(f"By outcome:\n{outcome_table(first, second, names).to_string()}\n")
+    say(difference_sentence(first, second, names))
     if any(verdict.outcome == WRONG_ON_A_COPY for verdict in (*first, *second)):
-        print(f"On altered copies as well: {difference_sentence(first, second, names, on_copies=True)}")
+        say(f"On altered copies as well: {difference_sentence(first, second, names, on_copies=True)}")
     for name, flipped in zip(reversed(names), scores.flipped(first, second), strict=True):
-        print(f"Right in {name} alone, by number: {', '.join(map(str, flipped)) or 'none'}")
+        say(f"Right in {name} alone, by number: {', '.join(map(str, flipped)) or 'none'}")
 
 
 def judged(options: argparse.Namespace, pred: Path) -> tuple[list[Gold], list[Verdict]]:
@@ -175,9 +175,9 @@ def make_copies(options: argparse.Namespace) -> int:
     except REFUSALS as error:
         return refuse(error)
     if len(left_out) == len(databases):
-        print("No database could have copies:\n" + "\n".join(left_out), file=sys.stderr)
+        say("No database could have copies:\n" + "\n".join(left_out), error=True)
         return FAILED
-    print(f"{len(databases) - len(left_out):,} databases with {test_suite.COPIES} altered copies each: {options.out}")
+    say(f"{len(databases) - len(left_out):,} databases with {test_suite.COPIES} altered copies each: {options.out}")
     for reason in left_out:
-        print(f"without copies: {reason}")
+        say(f"without copies: {reason}")
     return DONE

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers.cli.exit import DONE, FAILED, REFUSALS, check_place, refuse
 from helpers.run import machine
+from helpers.run.say import say
 
 if TYPE_CHECKING:
     from helpers.apps.ask import Assistant
@@ -84,7 +84,7 @@ def load_assistant(options: argparse.Namespace) -> Assistant:
         raise ValueError("--model and --run-dir name two models: give one of them")
     if not options.model:
         ask.trained_run(options.run_dir)  # before the seconds that importing takes
-    print("Loading the model …", file=sys.stderr)
+    say("Loading the model …", error=True)
     return ask.load(options.run_dir, options.model)
 
 
@@ -118,13 +118,13 @@ def ask_database(options: argparse.Namespace) -> int:
             try:
                 answer = assistant.ask(database, question, candidates=options.candidates)
             except ValueError as error:
-                print(f"{error}", file=sys.stderr)
+                say(f"{error}", error=True)
                 done = FAILED
                 continue
             if options.json:
-                print(answer.as_json(), flush=True)
+                say(answer.as_json())
             elif options.sql_only:
-                print(answer.best.sql if answer.best else "", flush=True)
+                say(answer.best.sql if answer.best else "")
             else:
                 terminal.show(answer, console)
             done = DONE if answer.best and answer.best.result.ok else FAILED
@@ -164,13 +164,13 @@ def make_pairs(options: argparse.Namespace) -> int:
             check_place(options.to, "--to")
             database = own_files.open_database(options.database, Path(folder))
             for note in own_files.notes(database):
-                print(note, file=sys.stderr)
+                say(note, error=True)
             made = pairs.make(database, options.count)
             file = pairs.write_folder(database, options.to, made, with_sample=options.with_sample)
         except REFUSALS as error:
             return refuse(error)
     short = f" (of {options.count:,}: the database has no more to ask about)" if len(made) < options.count else ""
-    print(
+    say(
         f"{len(made):,} pairs{short}: {file}\n"
         f"Read and edit them. To judge the result, put questions of your own into {options.to}/dev.csv. Then train:\n"
         f"  {pairs.how_to_train(options.to)}"
@@ -191,7 +191,7 @@ def export_model(options: argparse.Namespace) -> int:
         if options.kind == "hub":
             if not options.to:
                 raise ValueError("export hub needs the name to upload to: --to you/your-model")
-            print(f"Uploaded: {export.export_hub(run, options.to, private=not options.public)}")
+            say(f"Uploaded: {export.export_hub(run, options.to, private=not options.public)}")
             return DONE
         target = Path(options.to) if options.to else run / "export" / options.kind
         if target.exists() and not export.is_export(target):
@@ -203,12 +203,12 @@ def export_model(options: argparse.Namespace) -> int:
         return refuse(error)
     try:
         export.EXPORTS[options.kind](run, target)
-        print(f"Written: {machine.short_path(target.absolute())}")
+        say(f"Written: {machine.short_path(target.absolute())}")
         if options.kind == "ollama":
-            print(f"Try it: cd {machine.short_path(target.absolute())} && ollama create my-sql -f Modelfile && ollama run my-sql")
+            say(f"Try it: cd {machine.short_path(target.absolute())} && ollama create my-sql -f Modelfile && ollama run my-sql")
         if options.questions:
-            print(export.check(run, options.kind, target, questions=options.questions))
+            say(export.check(run, options.kind, target, questions=options.questions))
     except REFUSALS as error:
-        print(f"Failed: {error}", file=sys.stderr)
+        say(f"Failed: {error}", error=True)
         return FAILED
     return DONE

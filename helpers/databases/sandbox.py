@@ -1,8 +1,8 @@
 """Run SQL safely: untrusted queries run read-only, in a separate process, under enforced limits.
 
 Three rings. SQLite itself: an immutable read-only file, an authorizer that lets nothing but reads through, a deadline checked
-between its steps, bounds on lengths, depth and memory. A worker process (`sandbox_worker`): killed and replaced when one long step
-outlasts the deadline, or when it dies. The row reader: stops at a number of rows and bytes.
+between its steps, bounds on lengths, depth and memory. A worker process (`sandbox_worker`): killed and replaced when one long
+step outlasts the deadline, or when it dies. The row reader: stops at a number of rows and bytes.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from helpers.databases.virtual_tables import is_shadow, module_of
 GAP = re.compile(r"""('[^']*'|"[^"]*"|`[^`]*`|\[[^]]*\])|(?:\s|--[^\n]*|/\*.*?(?:\*/|$))+""", re.DOTALL)
 # Tables and views without SQLite's own, the columns of some of them, and the keys of tables, which it numbers from the last.
 TABLES = (
-    "SELECT name, type, substr(sql, 1, 1000) FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' "
-    "ORDER BY type = 'view', rowid"
+    "SELECT name, type, substr(sql, 1, 1000) FROM sqlite_master WHERE type IN ('table', 'view') "
+    "AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY type = 'view', rowid"
 )
 COLUMNS = (  # hidden = 1 are a virtual table's inner ones
     "SELECT m.name, x.name, x.type, x.pk, x.hidden FROM sqlite_master m JOIN pragma_table_xinfo(m.name) x "
@@ -342,7 +342,7 @@ def check_size(database: Path, tables: int, columns: int) -> None:
     for count, most, what in ((tables, MAX_TABLES, "tables"), (columns, MAX_COLUMNS, "columns")):
         if count > most:
             raise BadDatabase(
-                f"{database} has {count:,} {what}, {most:,} are allowed: copy the ones that you ask about into a file of their own"
+                f"{database} has {count:,} {what}, {most:,} are allowed: copy those that you ask about into a file of their own"
             )
 
 

@@ -1,4 +1,4 @@
-"""Virtual tables (full-text search, R*Tree and others): which module makes one, and the ordinary tables that it keeps its content in."""
+"""Virtual tables (full-text search, R*Tree and others): their modules, and the ordinary tables that hold their content."""
 
 from __future__ import annotations
 

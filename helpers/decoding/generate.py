@@ -11,6 +11,7 @@ from helpers.decoding.grammar import Grammar, GrammarLogitsProcessor
 from helpers.prompts import tokens
 from helpers.run import machine, memory
 from helpers.run.progress import tqdm
+from helpers.run.say import say
 
 PADDING = -1e8  # nats; beam search fills up with such beams where the grammar allows fewer answers than there are beams
 
@@ -56,7 +57,7 @@ def generate_candidates(
     room = context_length(model) - max_new_tokens
     fitting = [number for number, prompt in enumerate(prompts) if len(prompt) <= room]
     if len(fitting) < len(prompts):
-        print(f"{len(prompts) - len(fitting):,} prompts are longer than {room:,} tokens: they get no answer")
+        say(f"{len(prompts) - len(fitting):,} prompts are longer than {room:,} tokens: they get no answer")
     order = sorted(fitting, key=lambda number: -len(prompts[number]))  # longest first: memory runs out at once or never
     beams: Beams = [[] for _ in prompts]
     with (

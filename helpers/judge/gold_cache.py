@@ -105,7 +105,7 @@ class GoldCache:
         if (database, state) not in self._views:
             try:
                 with reading(database, SECONDS) as reader:
-                    self._views[database, state] = [text for (text,) in reader.rows(VIEWS)]
+                    self._views[database, state] = [text for (text,) in reader.rows(VIEWS, of_schema=True)]
             except NotRead:
                 self._views[database, state] = None
         views = self._views[database, state]

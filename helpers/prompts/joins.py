@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import itertools
+from collections import defaultdict
 from collections.abc import Sequence
 
 from helpers.databases.schema import Schema, Table, fold
 
 # Columns of these names say nothing about the table that they refer to.
 TOO_COMMON = ("id", "name")
+MAX_SHARING = 100  # tables that one column name links
 
 # The other table, this table's columns, the other's columns to equal them (all folded), and whether it is a foreign key.
 Link = tuple[str, tuple[str, ...], tuple[str, ...], bool]
@@ -31,14 +34,23 @@ def links(schema: Schema) -> dict[str, tuple[Link, ...]]:
             found[one].append((other, columns, to_columns, True))
             found[other].append((one, to_columns, columns, True))
     declared = {(one, link[0]) for one, of_one in found.items() for link in of_one}
-    for number, table in enumerate(schema.tables):
-        for other in schema.tables[number + 1 :]:
-            one, two = fold(table.name), fold(other.name)
-            shared = None if (one, two) in declared else same_column(table, other)
-            if shared:
-                found[one].append((two, (shared,), (shared,), False))
-                found[two].append((one, (shared,), (shared,), False))
+    for table, other in sharing(schema):
+        one, two = fold(table.name), fold(other.name)
+        shared = None if (one, two) in declared else same_column(table, other)
+        if shared:
+            found[one].append((two, (shared,), (shared,), False))
+            found[two].append((one, (shared,), (shared,), False))
     return {one: tuple(of_one) for one, of_one in found.items()}
+
+
+def sharing(schema: Schema) -> list[tuple[Table, Table]]:
+    """Return the pairs of tables that have a column of one name, unless more than MAX_SHARING do: such a name links nothing."""
+    having: dict[str, list[int]] = defaultdict(list)
+    for number, table in enumerate(schema.tables):
+        for name in {fold(column.name) for column in table.columns}:
+            having[name].append(number)
+    pairs = {pair for numbers in having.values() if len(numbers) <= MAX_SHARING for pair in itertools.combinations(numbers, 2)}
+    return [(schema.tables[one], schema.tables[other]) for one, other in sorted(pairs)]
 
 
 def same_column(table: Table, other: Table) -> str | None:

@@ -12,6 +12,7 @@ from helpers.prompts.question import Question
 from helpers.prompts.tokens import Row
 from helpers.report.tables import BEFORE_AFTER, result_table
 from helpers.run.files import write_text
+from helpers.run.say import say
 
 SHOWN_ROWS = 5
 
@@ -21,6 +22,11 @@ def show(markup: str) -> Any:
     from IPython.display import HTML
 
     return HTML(markup)
+
+
+def show_text(text: str) -> None:
+    """Print text of a database, a user's file or a model."""
+    say(text)
 
 
 def mask_markup(row: Row, tokenizer: Any) -> str:

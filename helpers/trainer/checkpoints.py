@@ -13,6 +13,7 @@ from helpers.prompts.tokens import Row
 from helpers.run import machine
 from helpers.run.config import RunConfig, stage_of, upgrade
 from helpers.run.folder import OtherConfiguration, Run
+from helpers.run.say import say
 
 FOLDER = "checkpoints"
 PARTS = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
@@ -54,7 +55,7 @@ def newest(run: Run) -> Path | None:
         fault = damage(checkpoint)
         if fault is None:
             return checkpoint
-        print(f"{checkpoint.name} is damaged ({fault}): it is removed, the one before it is used")
+        say(f"{checkpoint.name} is damaged ({fault}): it is removed, the one before it is used")
         shutil.rmtree(checkpoint)
     return None
 
