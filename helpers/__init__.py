@@ -16,3 +16,5 @@ The course is five files named like its notebooks: `setup`, `data`, `models`, `t
     apps       ask, demo, export, training pairs, benchmark
     cli        the commands of `python -m helpers`
 """
+
+__version__ = "0.2.0"

@@ -110,11 +110,14 @@ def load(settings: RunConfig, files: ModelFiles | None = None) -> tuple[Any, Any
     """
     start_engine(settings)
     memory.limit_gpu_memory()
-    files = files or model_files.find(settings.model_name)
-    if machine.engine(settings.engine) == "unsloth":
-        model = load_with_unsloth(settings, files)
-    else:
-        model = load_with_transformers(settings, files)
+    files = files or model_files.find(settings.model_name, settings.model_revision)
+    from safetensors import SafetensorError
+
+    try:
+        load_weights = load_with_unsloth if machine.engine(settings.engine) == "unsloth" else load_with_transformers
+        model = load_weights(settings, files)
+    except SafetensorError as error:
+        raise ModelNotFound(f"The weights in {machine.short_path(files.folder)} are damaged ({error})") from error
     tokenizer = load_tokenizer(files)
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.max_length = None  # answers are bounded by max_new_tokens, and two bounds make a warning
@@ -208,9 +211,15 @@ def load_trained(settings: RunConfig, adapter: Path) -> tuple[Any, Any]:
     model, tokenizer = load(to_answer(settings))
     # imported after Unsloth, which patches it
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    saved, fresh = load_file(adapter / "adapter_model.safetensors"), get_peft_model_state_dict(model)
+    file = adapter / "adapter_model.safetensors"
+    try:
+        saved = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise OtherConfiguration(f"{machine.short_path(file)} cannot be read ({error})") from error
+    fresh = get_peft_model_state_dict(model)
     if {name: weights.shape for name, weights in saved.items()} != {name: weights.shape for name, weights in fresh.items()}:
         raise OtherConfiguration(f"{machine.short_path(adapter)} does not fit {settings.model_name} with r={settings.r}")
     set_peft_model_state_dict(model, saved)

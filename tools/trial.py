@@ -24,7 +24,7 @@ def train_missing(run: Run) -> None:
     settings = run.config()
     if not run.has("data"):
         models.start_engine(settings)
-        tokenizer = models.load_tokenizer(model_files.find(settings.model_name))
+        tokenizer = models.load_tokenizer(model_files.find(settings.model_name, settings.model_revision))
         data.write_data(run, data.load(settings), tokenizer, settings)
     if not run.has("train"):
         model, tokenizer, rows = train.load(run, settings)

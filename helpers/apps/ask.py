@@ -294,7 +294,7 @@ def from_folder(folder: Path, name: str) -> Assistant:
             f"{name} has no {adapter.PROMPT_CONFIG}, which says what prompts it was trained on: "
             "name the adapter of a run, or what `python -m helpers export` made"
         )
-    settings = for_this_machine(config.from_stored(content["settings"]))
+    settings = for_this_machine(config.from_file(content, content["file"], "settings"))
     if (folder / "adapter_config.json").is_file():
         loaded, tokenizer = models.load_trained(settings, folder)
     else:
@@ -319,14 +319,20 @@ def trust(record: Mapping[str, Any], missing: str = "") -> str:
 
     Args:
         missing: what it was judged with and lacks now.
+
+    Raises:
+        ValueError: the scores are damaged.
     """
-    tuned = record.get("evaluation", {}).get("tuned")
-    measured = (
-        f"Judged on {tuned['questions']:,} questions of {record['data_name']}, it was right in {tuned['ex']:.0f} of 100 "
-        f"({tuned['ex_low']:.0f} to {tuned['ex_high']:.0f})."
-        if tuned
-        else "How often it is right has not been measured."
-    )
+    try:
+        tuned = record.get("evaluation", {}).get("tuned")
+        measured = (
+            f"Judged on {tuned['questions']:,} questions of {record['data_name']}, it was right in {tuned['ex']:.0f} of 100 "
+            f"({tuned['ex_low']:.0f} to {tuned['ex_high']:.0f})."
+            if tuned
+            else "How often it is right has not been measured."
+        )
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError("The scores beside this model are damaged, or another program's") from error
     if tuned and missing:
         measured += f" That was with {missing}, which this folder lacks; the model alone was not judged."
     return f"{measured} A query that runs can still answer another question: read it before you rely on it."

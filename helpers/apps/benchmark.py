@@ -99,7 +99,7 @@ def run_all(run: Run, settings: RunConfig) -> dict[str, Any]:
     from helpers.databases.schema import one_line
     from helpers.sources import model_files
 
-    files = model_files.find(settings.model_name)
+    files = model_files.find(settings.model_name, settings.model_revision)
     tokenizer = models.load_tokenizer(files)
     if not run.has("data"):
         data.write_data(run, data.load(settings), tokenizer, settings)

@@ -130,7 +130,7 @@ def export_ollama(run: Run, target: Path) -> None:
     """Write a GGUF file and its Modelfile, for `ollama create NAME -f Modelfile`."""
     export_gguf(run, target)
     settings = run.config()
-    tokenizer = models.load_tokenizer(model_files.find(settings.model_name))
+    tokenizer = models.load_tokenizer(model_files.find(settings.model_name, settings.model_revision))
     write_text(target / MODELFILE, modelfile(tokenizer, settings))
 
 
@@ -271,7 +271,7 @@ def gguf_predictions(run: Run, file: Path, questions: Sequence[Question]) -> tup
     It is llama.cpp where its Python binding is installed, else transformers. Only llama.cpp uses the tokenizer inside the file.
     """
     settings = for_this_machine(run.config())
-    tokenizer = models.load_tokenizer(model_files.find(settings.model_name))
+    tokenizer = models.load_tokenizer(model_files.find(settings.model_name, settings.model_revision))
     with contextlib.suppress(ImportError):
         return "llama.cpp", llama_cpp_predictions(file, tokenizer, settings, questions)
     from transformers import AutoModelForCausalLM

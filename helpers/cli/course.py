@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,8 @@ from typing import Any
 from helpers import models, setup
 from helpers.cli.exit import DONE, FAILED, REFUSALS, refuse
 from helpers.run import config, machine, presets
-from helpers.run.files import write_text
-from helpers.run.folder import OUTPUTS, Run, find_runs
+from helpers.run.files import check_writable, is_disk_full, write_text
+from helpers.run.folder import OUTPUTS, Run, RunInUse, find_runs
 from helpers.run.parameters import as_type, literal
 from helpers.run.say import say
 from helpers.sources import spider
@@ -52,16 +53,29 @@ def add_commands(commands: Any) -> None:
 
 def run_course(options: argparse.Namespace) -> int:
     """Execute the notebooks, then print the scores and the path of the report."""
+    try:
+        with Run(machine.run_path(options.run_dir)).alone():
+            return run_alone(options)
+    except RunInUse as error:
+        return refuse(error)
+
+
+def run_alone(options: argparse.Namespace) -> int:
+    """Do what `run_course` does, while no other program works in the run folder."""
     from helpers.report import pages  # pandas and matplotlib: not for every command
 
     try:
         run, switches = prepare(options)
     except REFUSALS as error:
         return refuse(error)
-    if not execute_all(COURSE, run, switches):
+    try:
+        if not execute_all(COURSE, run, switches):
+            return FAILED
+        executed = [run / "notebooks" / notebook.name for notebook in COURSE]
+        page = pages.write_html(executed, run / "report.html", f"Run {run.path.name}")
+    except OSError as error:
+        say(f"\nFailed: {error}{advice(run, str(error))}", error=True)
         return FAILED
-    executed = [run / "notebooks" / notebook.name for notebook in COURSE]
-    page = pages.write_html(executed, run / "report.html", f"Run {run.path.name}")
     say(f"\n{machine.short_path(run.path)}")
     say((run / "evaluation/scores.txt").read_text(encoding="utf-8").rstrip())
     say(f"\nReport: {machine.short_path(page)}\nRecord: {machine.short_path(run / 'record.json')}")
@@ -89,6 +103,8 @@ def prepare(options: argparse.Namespace) -> tuple[Run, dict[str, Any]]:
     wanted = wanted.with_overrides(given, "command line")
     models.check_machine(wanted)
     spider.check_source(wanted.data_source)
+    check_writable(machine.cache_dir(), "The cache folder (COURSE_CACHE)")
+    check_writable(run.path, "The run folder")
     run, _ = setup.start(options.run_dir, options.preset, origin="command line", **given)
     return run, switches
 
@@ -126,8 +142,11 @@ def execute(source: Path, run: Run, switches: dict[str, Any]) -> bool:
     except PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":  # Ctrl-C also reaches the notebook's process, sometimes first
             raise KeyboardInterrupt from None
-        say(f"\n{name} failed in its cell {error.exec_count}:\n{error.ename}: {error.evalue}", error=True)
-        say(f"The notebook up to there: {machine.short_path(target)}", error=True)
+        said = f"{error.ename}: {error.evalue}"
+        say(f"\n{name} failed in its cell {error.exec_count}:\n{said}{advice(run, said)}", error=True)
+        keep(running, target)
+        if target.is_file():
+            say(f"The notebook up to there: {machine.short_path(target)}", error=True)
         return False
     except DeadKernelError:
         say(
@@ -136,10 +155,29 @@ def execute(source: Path, run: Run, switches: dict[str, Any]) -> bool:
         )
         return False
     finally:
-        if running.is_file():
-            tidy(running)
-            running.replace(target)
+        keep(running, target)
     return True
+
+
+def advice(run: Run, said: str) -> str:
+    """Return what to do where an error's text says that the disk is full; else ''."""
+    if not is_disk_full(said):
+        return ""
+    free = shutil.disk_usage(run.path).free / 1e6
+    return (
+        f"\nThe disk that holds {run} is full ({free:,.0f} MB free). Make room, then run the same command: it goes on from here."
+    )
+
+
+def keep(running: Path, target: Path) -> None:
+    """Put an executed notebook in its place. One that the disk had no room for is removed: the error itself has been raised."""
+    if not running.is_file():
+        return
+    try:
+        tidy(running)
+        running.replace(target)
+    except (OSError, ValueError):
+        running.unlink(missing_ok=True)
 
 
 def tidy(path: Path) -> None:

@@ -308,7 +308,6 @@ def _read(database: Path, _size: int, _changed: int) -> Schema:
             found = reader.rows(TABLES, of_schema=True)
             columns, primary = sorted_columns(reader.rows(COLUMNS.format("m.rootpage"), of_schema=True), unreadable)
             keys = reader.rows(KEYS, of_schema=True)
-            check_size(database, len(found), sum(map(len, columns.values())))
             modules = {fold(name): module for name, _, sql in found if (module := module_of(sql or ""))}
             tables = []
             for name, kind, _ in found:
@@ -334,16 +333,11 @@ def _read(database: Path, _size: int, _changed: int) -> Schema:
 
 
 def check_size(database: Path, tables: int, columns: int) -> None:
-    """Refuse a schema that no prompt and no page could be made from in reasonable time.
-
-    Raises:
-        BadDatabase: it has too many tables or columns.
-    """
+    """Refuse a schema that no prompt could be made from in reasonable time."""
     for count, most, what in ((tables, MAX_TABLES, "tables"), (columns, MAX_COLUMNS, "columns")):
         if count > most:
-            raise BadDatabase(
-                f"{database} has {count:,} {what}, {most:,} are allowed: copy those that you ask about into a file of their own"
-            )
+            why = f"has {count:,} {what}, {most:,} are allowed"
+            raise BadDatabase(f"{database} {why}: copy those that you ask about into a file of their own")
 
 
 def sorted_columns(rows: Sequence[tuple], unreadable: list[str]) -> tuple[dict[str, list[Column]], dict[str, list[str]]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import helpers
 from helpers.run.parameters import as_type, nearest
 
 if typing.TYPE_CHECKING:
@@ -65,6 +66,7 @@ class RunConfig:
         0, "data", "train databases kept from training and judged in place of dev, to choose settings by", low=0
     )
     model_name: str = setting(LLAMA, "data", "Hub name or folder of the model to start from")
+    model_revision: str = setting("main", "data", "commit, branch or tag of model_name on the Hub; main is the newest")
     max_seq_length: int = setting(
         1024, "data", "prompt and completion together; longer training examples are dropped", unit="tokens", low=16
     )
@@ -308,11 +310,36 @@ def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def from_file(content: Any, file: str, key: str) -> RunConfig:
+    """Return the configuration in a run folder's or an exported model's JSON file, also of an older version.
+
+    Args:
+        content: of the file.
+        file: its name, for errors.
+        key: where the settings stand.
+
+    Raises:
+        ValueError: the file is another program's, or damaged, or a newer version's; the message names it and its version.
+    """
+    try:
+        values, preset, origin = content[key], content.get("preset", "seed"), content.get("origin")
+        version = content.get("version", "0.2.0 or older")
+        settings = from_stored(dict(values), str(preset), dict(origin or {}))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} holds no settings of this project: it is damaged, or another program's") from error
+    except ValueError as error:
+        raise ValueError(f"{file}, written by version {version} (this is {helpers.__version__}): {error}") from error
+    return settings
+
+
 def from_stored(values: Mapping[str, Any], preset: str = "seed", origin: Mapping[str, str] | None = None) -> RunConfig:
     """Return the configuration that a run folder or an exported model stores, also of an older version.
 
     Raises:
         ValueError: as `upgrade`, or a value is out of range.
     """
+    names = {field.name for field in settings_fields()} | REMOVED.keys() | RENAMED.keys()
+    if unknown := [str(name) for name in values if name not in names]:
+        raise ValueError(f"this version does not know {', '.join(unknown[:5])}: update this project, or start a new run")
     known = {RENAMED.get(name, name): source for name, source in (origin or {}).items() if name not in REMOVED}
     return RunConfig(preset=preset, origin=known, **upgrade(values))

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+# As the system, safetensors and torch say it; torch does not know why a write failed, and a full disk is the usual reason.
+DISK_FULL = re.compile(r"No space left on device|os error 28|Disk quota exceeded|PytorchStreamWriter|file write failed")
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -51,6 +56,34 @@ def replaced_folder(target: Path) -> Iterator[Path]:
             old.rename(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def check_writable(folder: Path, name: str) -> None:
+    """Make a folder where it is missing, and check that files can be written into it.
+
+    Args:
+        name: what it is for, in the error.
+
+    Raises:
+        OSError: they cannot; the message says why.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x" * 4096)
+    except OSError as error:
+        raise type(error)(f"{name} {folder} cannot be written ({explain(error)})") from error
+
+
+def explain(error: OSError) -> str:
+    """Return why the system refused, in words."""
+    return "the disk is full" if is_disk_full(error) else error.strerror or str(error)
+
+
+def is_disk_full(error: BaseException | str) -> bool:
+    """Whether an error, or its text, says that the disk (or the user's share of it) is full."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or DISK_FULL.search(str(error)) is not None
 
 
 def file_sha256(path: Path) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+import helpers
 from helpers.run import config, files, machine
 
 # The file that marks each stage as done, the notebook that writes it, and that notebook's title.
@@ -27,6 +28,10 @@ COLAB_ADVICE = "\n  On Colab each notebook opens a machine of its own: set use_d
 
 class MissingStep(RuntimeError):
     """A notebook was opened before the one whose results it reads."""
+
+
+class RunInUse(RuntimeError):
+    """A run folder that another program works in."""
 
 
 class OtherConfiguration(ValueError):
@@ -77,7 +82,7 @@ class Run:
         """
         try:
             return json.loads((self / name).read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(
                 f"{machine.short_path(self / name)} is damaged ({error}): delete it and run its notebook again"
             ) from error
@@ -107,13 +112,13 @@ class Run:
 
     def config(self) -> config.RunConfig:
         """Return the configuration that the run was made with, also by an older version."""
-        stored = self.read_json("config.json")
-        return config.from_stored(stored["values"], stored["preset"], stored["origin"])
+        return config.from_file(self.read_json("config.json"), f"{self}/config.json", "values")
 
     def save_config(self, settings: config.RunConfig) -> None:
         """Write config.json, each value with its origin, and the settings' entries of record.json."""
         origin = dict.fromkeys(settings.origin, "run folder")
-        self.write_json("config.json", {"preset": settings.preset, "origin": origin, "values": settings.values()})
+        stored = {"version": helpers.__version__, "preset": settings.preset, "origin": origin, "values": settings.values()}
+        self.write_json("config.json", stored)
         self.add_to_record(
             preset=settings.preset,
             model_name=config.portable(settings.model_name),
@@ -123,15 +128,44 @@ class Run:
             overrides={name: config.portable(settings.values()[name]) for name in settings.origin},
         )
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep the folder for one `run` on this machine, until the block ends.
+
+        Raises:
+            RunInUse: another one has it.
+        """
+        lock = self._lock("run")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise RunInUse(
+                f"Another `python -m helpers run` works in {self}: wait until it has ended, or name another --run-dir"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _lock(self, kind: str) -> FileLock:
+        name = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
+        # not in the run folder: that may lie on a Drive, which has no locks
+        return FileLock(Path(tempfile.gettempdir(), f"course-{kind}-{name}.lock"), mode=0o666)
+
     def record(self) -> dict[str, Any]:
-        """Return record.json, what is known of the run so far; empty for a new run."""
-        return self.read_json("record.json") if (self / "record.json").is_file() else {}
+        """Return record.json, what is known of the run so far; empty for a new run.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        content = self.read_json("record.json") if (self / "record.json").is_file() else {}
+        if not isinstance(content, dict):
+            raise ValueError(f"{self}/record.json is damaged: it is no JSON object")
+        return content
 
     def add_to_record(self, **entries: Any) -> None:
         """Add entries to record.json, replacing older ones of the same name. Programs on this machine wait for each other."""
-        name = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
-        # not in the run folder: that may lie on a Drive, which has no locks
-        with FileLock(Path(tempfile.gettempdir(), f"course-{name}.lock"), mode=0o666):
+        with self._lock("record"):
             self.write_json("record.json", self.record() | entries)
 
 

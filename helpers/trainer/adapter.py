@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import helpers
 from helpers.prompts.message import example_prompt
 from helpers.run import config, machine
 from helpers.run.config import RunConfig
@@ -85,15 +86,28 @@ def write_prompt_config(folder: Path, settings: RunConfig, record: dict[str, Any
     """
     values = {name: config.portable(value) for name, value in settings.values().items()}
     scores = {name: record[name] for name in ("data_name", "evaluation") if name in record}
-    write_text(folder / PROMPT_CONFIG, json.dumps({"settings": values, **scores}, indent=1, ensure_ascii=False) + "\n")
+    write_text(
+        folder / PROMPT_CONFIG,
+        json.dumps({"version": helpers.__version__, "settings": values, **scores}, indent=1, ensure_ascii=False) + "\n",
+    )
     write_text(folder / "README.md", model_card(settings, record, kind))
 
 
 def read_prompt_config(folder: Path) -> dict[str, Any] | None:
-    """Return the content of a model's prompt settings: `settings`, and where known `data_name` and `evaluation`; else None."""
+    """Return the content of a model's prompt settings: `settings`, and where known `data_name` and `evaluation`; else None.
+
+    Raises:
+        ValueError: the file is damaged, or another program's.
+    """
     for name in (PROMPT_CONFIG, OLD_PROMPT_CONFIG):
         if (folder / name).is_file():
-            return json.loads((folder / name).read_text(encoding="utf-8"))
+            try:
+                content = json.loads((folder / name).read_text(encoding="utf-8"))
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{machine.short_path(folder / name)} is damaged ({error})") from error
+            if not isinstance(content, dict):
+                raise ValueError(f"{machine.short_path(folder / name)} is no settings file of this project")
+            return content | {"file": machine.short_path(folder / name)}
     return None
 
 
@@ -104,6 +118,7 @@ def model_card(settings: RunConfig, record: dict[str, Any], kind: str = "adapter
         record: a run's record with `train` and `data_name`, and once it was judged `evaluation`.
         kind: as for `write_prompt_config`.
     """
+    revision = f", revision `{record['model_revision']}`" if record.get("model_revision") else ""
     trained, base, data = record["train"], config.portable(settings.model_name), record["data_name"]
     library, tag, what = KINDS[kind]
     licences = [
@@ -128,6 +143,7 @@ tags: [text-to-sql, {tag}]
 {what.format(r=settings.r, alpha=settings.lora_alpha, base=base)} It answers questions about a database in SQL.
 
 - Trained on: {data}.
+- Base model: `{base}`{revision}.
 - Recipe: preset `{settings.preset}`, {trained["steps"]} steps with batch size {settings.train_batch_size}, learning rate \
 {settings.learning_rate:g}, loss on the SQL alone.
 - Loss: {trained["first_loss"]:.2f} at the first step, {trained["final_loss"]:.2f} over the last ten.
