@@ -211,14 +211,8 @@ def load_trained(settings: RunConfig, adapter: Path) -> tuple[Any, Any]:
     model, tokenizer = load(to_answer(settings))
     # imported after Unsloth, which patches it
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
-    file = adapter / "adapter_model.safetensors"
-    try:
-        saved = load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise OtherConfiguration(f"{machine.short_path(file)} cannot be read ({error})") from error
+    saved = model_files.read_adapter(adapter, settings.r)
     fresh = get_peft_model_state_dict(model)
     if {name: weights.shape for name, weights in saved.items()} != {name: weights.shape for name, weights in fresh.items()}:
         raise OtherConfiguration(f"{machine.short_path(adapter)} does not fit {settings.model_name} with r={settings.r}")

@@ -262,7 +262,9 @@ def from_run(run: Run) -> Assistant:
     """
     settings = for_this_machine(run.config())
     loaded, tokenizer = evaluate.load(run, settings)
-    return Assistant(model=loaded, tokenizer=tokenizer, settings=settings, name=run.path.name, trust=trust(run.record()))
+    return Assistant(
+        model=loaded, tokenizer=tokenizer, settings=settings, name=run.path.name, trust=trust(run.record(), f"{run}/record.json")
+    )
 
 
 def trained_run(run_dir: str | Path | None) -> Run:
@@ -300,7 +302,9 @@ def from_folder(folder: Path, name: str) -> Assistant:
     else:
         loaded, tokenizer = models.load(settings.with_overrides({"model_name": str(folder)}, "this folder"))
     missing = "its reranker" if settings.rerank_weight else ""
-    return Assistant(model=loaded, tokenizer=tokenizer, settings=settings, name=name, trust=trust(content, missing))
+    return Assistant(
+        model=loaded, tokenizer=tokenizer, settings=settings, name=name, trust=trust(content, content["file"], missing)
+    )
 
 
 def for_this_machine(settings: RunConfig) -> RunConfig:
@@ -314,10 +318,11 @@ def for_this_machine(settings: RunConfig) -> RunConfig:
     return settings.with_overrides(changes, "this machine")
 
 
-def trust(record: Mapping[str, Any], missing: str = "") -> str:
+def trust(record: Mapping[str, Any], file: str, missing: str = "") -> str:
     """Return how often a model was right when it was judged, in a sentence or two.
 
     Args:
+        file: where the record stands, for errors.
         missing: what it was judged with and lacks now.
 
     Raises:
@@ -332,7 +337,7 @@ def trust(record: Mapping[str, Any], missing: str = "") -> str:
             else "How often it is right has not been measured."
         )
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise ValueError("The scores beside this model are damaged, or another program's") from error
+        raise ValueError(f"The scores in {file} are damaged, or another program's") from error
     if tuned and missing:
         measured += f" That was with {missing}, which this folder lacks; the model alone was not judged."
     return f"{measured} A query that runs can still answer another question: read it before you rely on it."

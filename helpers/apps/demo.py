@@ -187,7 +187,7 @@ def answer(
     """Answer a question with the trained model and, if `compare`, the base model."""
     import gradio as gr
 
-    if not question.strip():
+    if not isinstance(question, str) or not question.strip():
         raise gr.Error("There is no question yet: write one, or click one of the examples", print_exception=False)
     if len(question) > QUESTION:  # a page of this project's sends no more, but another program may
         said = f"The question has {len(question):,} characters, {QUESTION:,} are allowed"

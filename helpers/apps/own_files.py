@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 import sqlite3
 from collections.abc import Sequence
@@ -40,8 +41,12 @@ def open_database(name: str | Path, folder: Path) -> Path:
     Raises:
         BadDatabase: nothing has that name, or it is no database, damaged, locked or without a table.
     """
-    path = Path(name).expanduser()
-    if not path.exists():
+    try:
+        path = Path(name).expanduser()
+        is_there = path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, a circle of links, no such user
+        raise BadDatabase(f"{str(name)[:200]} cannot be opened: {error}") from error
+    if not is_there:
         known = named()
         if str(name) in known:
             return known[str(name)]
@@ -50,10 +55,12 @@ def open_database(name: str | Path, folder: Path) -> Path:
             f"  or a database that comes with the course: {', '.join(known)}"
         )
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in CSV)
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in CSV and os.path.isfile(file))
         if not files:
             raise BadDatabase(f"{path} is a folder without a CSV file: name an SQLite file, or a folder of CSV files")
         return from_csv(files, folder / f"{plain(path.resolve().name, 'data')}.sqlite")
+    if not path.is_file():  # a pipe or a device has no end
+        raise BadDatabase(f"{path} is no regular file")
     if path.suffix.lower() in CSV:
         return from_csv([path], folder / f"{plain(path.stem, 'data')}.sqlite")
     schema.read(path)

@@ -35,7 +35,7 @@ LONGEST = 1_000  # characters of a value that is read
 SECONDS, COLUMN_SECONDS = 3.0, 0.5  # to read all values, and those of one column
 TRIES = 60  # for each pair wanted; a small database has few queries that differ
 QUERY_SECONDS = 1.0  # for a query to run
-PATIENCE = 3.0  # seconds without a new pair, after which the database has no more
+PATIENCE = 2.0  # seconds without a new pair, after which the database has no more
 
 
 @dataclass(frozen=True, kw_only=True)

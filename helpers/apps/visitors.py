@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -65,8 +66,13 @@ class Visitors:
         end = time.monotonic() - KEPT_SECONDS
         with self._lock:
             late = [visitor for visitor, seen in self._seen.items() if seen < end]
+            known = set(map(self._of, self._seen))
         for visitor in late:
             self.leave(visitor)
+        for folder in self.folder.glob("*"):  # of a visitor who left while his file was being read
+            with contextlib.suppress(OSError):
+                if folder not in known and folder.stat().st_mtime < time.time() - KEPT_SECONDS:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def _of(self, visitor: str) -> Path:
         return self.folder / hashlib.sha256(visitor.encode()).hexdigest()[:16]  # a browser may call itself ../..

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import shutil
@@ -15,7 +16,7 @@ from helpers import models, setup
 from helpers.cli.exit import DONE, FAILED, REFUSALS, refuse
 from helpers.run import config, machine, presets
 from helpers.run.files import check_writable, is_disk_full, write_text
-from helpers.run.folder import OUTPUTS, Run, RunInUse, find_runs
+from helpers.run.folder import OUTPUTS, Run, find_runs
 from helpers.run.parameters import as_type, literal
 from helpers.run.say import say
 from helpers.sources import spider
@@ -53,11 +54,12 @@ def add_commands(commands: Any) -> None:
 
 def run_course(options: argparse.Namespace) -> int:
     """Execute the notebooks, then print the scores and the path of the report."""
-    try:
-        with Run(machine.run_path(options.run_dir)).alone():
-            return run_alone(options)
-    except RunInUse as error:
-        return refuse(error)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(Run(machine.run_path(options.run_dir)).alone())
+        except REFUSALS as error:
+            return refuse(error)
+        return run_alone(options)
 
 
 def run_alone(options: argparse.Namespace) -> int:
@@ -214,14 +216,18 @@ def list_runs(options: argparse.Namespace) -> int:
     import pandas as pd
 
     parent = machine.run_path().parent
-    rows = []
+    rows, damaged = [], 0
     for run in find_runs(parent):
         try:
             record = run.record()
-        except ValueError as error:
-            say(error, error=True)
+            parts = {name: record.get(name) or {} for name in ("evaluation", "train")}
+            before, after = ((parts["evaluation"].get(name) or {}).get("ex") for name in ("base", "tuned"))
+            scores, trained = parts["evaluation"], dict(parts["train"])
+        except (ValueError, TypeError, AttributeError) as error:
+            said = error if isinstance(error, ValueError) else f"{run}/record.json is damaged, or another program's"
+            say(said, error=True)
+            damaged += 1
             continue
-        scores, trained = record.get("evaluation", {}), record.get("train", {})
         rows.append(
             {
                 "run": run.path.name,
@@ -230,15 +236,17 @@ def list_runs(options: argparse.Namespace) -> int:
                 "data": record.get("data_source"),
                 "steps": trained.get("steps"),
                 "questions": scores.get("questions"),
-                "EX before": scores.get("base", {}).get("ex"),
-                "EX after": scores.get("tuned", {}).get("ex"),
+                "EX before": before,
+                "EX after": after,
                 "GPU": record.get("gpu"),
                 "note": record.get("data_note") or None,
             }
         )
+    if not rows and damaged:
+        return FAILED
     if not rows:
         say(f"There is no run in {machine.short_path(parent)} yet: `python -m helpers run` makes one.")
         return DONE
     table = pd.DataFrame(rows).astype(object)
     say(table.where(table.notna(), "-").to_string(index=False))
-    return DONE
+    return FAILED if damaged else DONE

@@ -153,7 +153,7 @@ def connect(database: str | Path, limits: Limits, *, own: bool = False) -> sqlit
     connection.execute(f"PRAGMA hard_heap_limit = {limits.memory}")
     for limit, value in (
         (sqlite3.SQLITE_LIMIT_LENGTH, limits.bytes),
-        (sqlite3.SQLITE_LIMIT_SQL_LENGTH, 4 * limits.sql_characters),  # characters take up to four bytes
+        (sqlite3.SQLITE_LIMIT_SQL_LENGTH, limits.bytes),  # of the file's own statements: queries have been measured
         (sqlite3.SQLITE_LIMIT_EXPR_DEPTH, 200),
         (sqlite3.SQLITE_LIMIT_COMPOUND_SELECT, 50),
         (sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1_000),
@@ -164,7 +164,7 @@ def connect(database: str | Path, limits: Limits, *, own: bool = False) -> sqlit
     if own:
         return connection
     # Opening a virtual table asks for rights that no query has, so those of the file are opened before queries are watched.
-    names = connection.execute("SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL%'").fetchall()
+    names = connection.execute("SELECT CAST(name AS TEXT) FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL%'").fetchall()
     for name in (*TABLES_OF_SQLITE, *(name for (name,) in names)):
         with contextlib.suppress(sqlite3.Error):
             connection.execute('SELECT * FROM "{}" LIMIT 0'.format(name.replace('"', '""')))

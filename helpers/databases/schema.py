@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import os
 import re
 import sqlite3
 from collections import defaultdict
@@ -20,16 +21,16 @@ from helpers.databases.virtual_tables import is_shadow, module_of
 GAP = re.compile(r"""('[^']*'|"[^"]*"|`[^`]*`|\[[^]]*\])|(?:\s|--[^\n]*|/\*.*?(?:\*/|$))+""", re.DOTALL)
 # Tables and views without SQLite's own, the columns of some of them, and the keys of tables, which it numbers from the last.
 TABLES = (
-    "SELECT name, type, substr(sql, 1, 1000) FROM sqlite_master WHERE type IN ('table', 'view') "
-    "AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY type = 'view', rowid"
+    "SELECT name, type, CAST(substr(sql, 1, 1000) AS TEXT) FROM sqlite_master WHERE type IN ('table', 'view') "
+    "AND typeof(name) = 'text' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY type = 'view', rowid"
 )
 COLUMNS = (  # hidden = 1 are a virtual table's inner ones
     "SELECT m.name, x.name, x.type, x.pk, x.hidden FROM sqlite_master m JOIN pragma_table_xinfo(m.name) x "
-    "WHERE m.type IN ('table', 'view') AND {} AND x.hidden <> 1 ORDER BY m.rowid, x.cid"
+    "WHERE m.type IN ('table', 'view') AND typeof(m.name) = 'text' AND {} AND x.hidden <> 1 ORDER BY m.rowid, x.cid"
 )
 KEYS = (
     'SELECT m.name, f.id, f."table", f."from", f."to" FROM sqlite_master m JOIN pragma_foreign_key_list(m.name) f '
-    "WHERE m.type = 'table' AND m.rootpage ORDER BY m.rowid, f.id DESC, f.seq"
+    "WHERE m.type = 'table' AND typeof(m.name) = 'text' AND m.rootpage ORDER BY m.rowid, f.id DESC, f.seq"
 )
 GENERATED = (2, 3)  # what pragma_table_xinfo says of columns that are computed from others
 ASCII_LOWER = str.maketrans({chr(code): chr(code + 32) for code in range(ord("A"), ord("Z") + 1)})
@@ -277,7 +278,7 @@ def refuse_open_changes(database: Path) -> None:
     """
     for ending, advice in (("-wal", "or run `PRAGMA wal_checkpoint(TRUNCATE)` in it"), ("-journal", "or open it once with it")):
         journal = database.with_name(database.name + ending)
-        if journal.is_file() and journal.stat().st_size:
+        if os.path.isfile(journal) and journal.stat().st_size:
             raise BadDatabase(
                 f"{database} has changes that lie beside it in {journal.name}: close the program that has it open, {advice}"
             )
@@ -313,8 +314,7 @@ def _read(database: Path, _size: int, _changed: int) -> Schema:
             for name, kind, _ in found:
                 if is_shadow(fold(name), modules):
                     continue
-                kind = "virtual" if fold(name) in modules else kind
-                if kind != "table":
+                if (kind := "virtual" if fold(name) in modules else kind) != "table":
                     columns[name] = columns_of(reader, name, unreadable)
                 if columns.get(name):
                     tables.append(Table(name=name, columns=tuple(columns[name]), kind=kind))

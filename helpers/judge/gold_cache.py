@@ -21,12 +21,12 @@ from helpers.run.files import file_sha256
 # cell that holds 'now'), unless its time is written out in the query.
 CHANGING = re.compile(
     r"\b(now|localtime|subsec|subsecond|random|randomblob|current_date|current_time|current_timestamp)\b"
-    r"|\b(date|time|datetime|julianday|unixepoch)\b[\"'`\]]?\s*\((?!\s*'[^']*'\s*[,)])"
-    r"|\bstrftime\b[\"'`\]]?\s*\((?!\s*'[^']*'\s*,\s*('[^']*'\s*[,)]|date\s*\())"
+    r"|\b(date|time|datetime|julianday|unixepoch)\b[\"'`\]]?\s*\((?!\s*'[^']*'\s*(,\s*'[^']*'\s*)*\))"
+    r"|\bstrftime\b[\"'`\]]?\s*\((?!\s*'[^']*'\s*(,\s*'[^']*'\s*)+\)|\s*'[^']*'\s*,\s*date\s*\(\s*'[^']*'\s*\)\s*\))"
     r"|\btimediff\b",
     re.IGNORECASE,
 )
-VIEWS = "SELECT sql FROM sqlite_master WHERE type = 'view'"
+VIEWS = "SELECT CAST(sql AS TEXT) FROM sqlite_master WHERE sql LIKE '%VIEW%'"  # whatever type a file claims
 SECONDS = 3.0  # to read the views of a database
 State = tuple[int, ...]
 LARGEST = MIB  # characters of one result; gold that returns more is run again

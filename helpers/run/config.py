@@ -324,7 +324,9 @@ def from_file(content: Any, file: str, key: str) -> RunConfig:
     try:
         values, preset, origin = content[key], content.get("preset", "seed"), content.get("origin")
         version = content.get("version", "0.2.0 or older")
-        settings = from_stored(dict(values), str(preset), dict(origin or {}))
+        if not isinstance(values, dict) or not isinstance(preset, str) or not isinstance(version, str):
+            raise TypeError
+        settings = from_stored(values, preset, dict(origin or {}))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} holds no settings of this project: it is damaged, or another program's") from error
     except ValueError as error:

@@ -15,6 +15,7 @@ from typing import Any
 from helpers.databases import layout
 from helpers.run import machine
 from helpers.run.files import file_sha256, replaced_folder
+from helpers.run.folder import OtherConfiguration
 from helpers.run.presets import SMOLLM, TINY
 from helpers.run.say import say
 from helpers.sources import download, spider
@@ -110,6 +111,34 @@ def from_hub(name: str, revision: str = NEWEST) -> ModelFiles:
     except (errors.HfHubHTTPError, errors.HFValidationError, httpx.HTTPError, OSError) as error:
         raise ModelNotFound(f"Hugging Face Hub: {(str(error) or type(error).__name__).splitlines()[0]}") from error
     return ModelFiles(folder=folder, source="Hugging Face Hub", revision=folder.name)
+
+
+def read_adapter(folder: Path, rank: int) -> dict[str, Any]:
+    """Return the weights of a LoRA adapter, by PEFT's names.
+
+    Raises:
+        OtherConfiguration: the folder holds another kind or rank, or is damaged; the message names file and PEFT's version.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = folder / "adapter_config.json"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        kind, found, version = content["peft_type"], content["r"], content.get("peft_version", "unknown")
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+        raise OtherConfiguration(f"{machine.short_path(file)} is damaged, or no adapter's ({error})") from error
+    if (kind, found) != ("LORA", rank):
+        said = f"is of {kind} with r={found} (PEFT {version}), this model's settings say LORA with r={rank}"
+        raise OtherConfiguration(f"{machine.short_path(file)} {said}")
+    file = folder / "adapter_model.safetensors"
+    try:
+        weights = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise OtherConfiguration(f"{machine.short_path(file)} is damaged ({error})") from error
+    if not all(one.is_floating_point() and one.isfinite().all() for one in weights.values()):
+        raise OtherConfiguration(f"{machine.short_path(file)} is damaged: it holds other than finite decimal numbers")
+    return weights
 
 
 def hub_answers() -> bool:
