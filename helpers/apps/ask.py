@@ -263,7 +263,7 @@ def from_run(run: Run) -> Assistant:
     settings = for_this_machine(run.config())
     loaded, tokenizer = evaluate.load(run, settings)
     return Assistant(
-        model=loaded, tokenizer=tokenizer, settings=settings, name=run.path.name, trust=trust(run.record(), f"{run}/record.json")
+        model=loaded, tokenizer=tokenizer, settings=settings, name=run.path.name, trust=trust(run.record(), file=f"{run}/record.json")
     )
 
 
@@ -303,7 +303,7 @@ def from_folder(folder: Path, name: str) -> Assistant:
         loaded, tokenizer = models.load(settings.with_overrides({"model_name": str(folder)}, "this folder"))
     missing = "its reranker" if settings.rerank_weight else ""
     return Assistant(
-        model=loaded, tokenizer=tokenizer, settings=settings, name=name, trust=trust(content, content["file"], missing)
+        model=loaded, tokenizer=tokenizer, settings=settings, name=name, trust=trust(content, missing, content["file"])
     )
 
 
@@ -318,12 +318,12 @@ def for_this_machine(settings: RunConfig) -> RunConfig:
     return settings.with_overrides(changes, "this machine")
 
 
-def trust(record: Mapping[str, Any], file: str, missing: str = "") -> str:
+def trust(record: Mapping[str, Any], missing: str = "", file: str = "record.json") -> str:
     """Return how often a model was right when it was judged, in a sentence or two.
 
     Args:
-        file: where the record stands, for errors.
         missing: what it was judged with and lacks now.
+        file: where the record stands, for errors.
 
     Raises:
         ValueError: the scores are damaged.

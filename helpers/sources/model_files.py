@@ -129,7 +129,7 @@ def read_adapter(folder: Path, rank: int) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         raise OtherConfiguration(f"{machine.short_path(file)} is damaged, or no adapter's ({error})") from error
     if (kind, found) != ("LORA", rank):
-        said = f"is of {kind} with r={found} (PEFT {version}), this model's settings say LORA with r={rank}"
+        said = f"does not fit: it is of {kind} with r={found} (PEFT {version}), this model's settings say LORA with r={rank}"
         raise OtherConfiguration(f"{machine.short_path(file)} {said}")
     file = folder / "adapter_model.safetensors"
     try:

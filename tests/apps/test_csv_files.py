@@ -1,13 +1,18 @@
 """CSV files as people write them: delimiters, numbers, missing cells, encodings; a wrong guess is seen."""
 
+import contextlib
+import os
 import sqlite3
+import time
 from contextlib import closing
 
 import pytest
+from conftest import written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.apps import csv_files, own_files
+from helpers.databases import schema
 from helpers.databases.schema import BadDatabase
 
 
@@ -117,3 +122,42 @@ def test_numbers_come_back_however_people_write_them(cents, style, mark):
     thousands, decimal = style
     texts = [f"{one / 100:,.2f}".replace(",", "T").replace(".", decimal).replace("T", thousands) for one in cents]
     assert csv_files.typed(pd.Series(texts, dtype=object), mark).tolist() == [one / 100 for one in cents]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (",".join(f"c{number}" for number in range(200_000)) + "\n1\n", "200,000 columns, 500 are allowed"),
+        ("a\n" + "1," * 200_000 + "\n", "200,001 columns"),
+        ("sep=|\n" + "|" * 100_000 + "\n1\n", "100,001 columns"),
+        ("a;b\n" + "1," * 200_000 + ";2\n", "columns"),
+        ("a,b\n" + "1,2\n" * 2_600_000, "cells, 5,000,000 are allowed"),
+    ],
+)
+def test_a_table_too_wide_or_too_large_is_refused_before_it_is_read(tmp_path, text, why):
+    begin = time.monotonic()
+    with pytest.raises(schema.BadDatabase, match=why):
+        own_files.open_database(written(tmp_path / "t.csv", text), tmp_path)
+    assert time.monotonic() - begin < 10
+
+
+@pytest.mark.parametrize(
+    "text", ['"a\n' * 15_000, 'a,b\n"x\n' + '"y""\n' * 50_000, "a\n" + "9" * 100_000 + "\n", "a,b\r" * 10_000]
+)
+def test_text_that_once_took_for_ever_is_read_or_refused_at_once(tmp_path, text):
+    begin = time.monotonic()
+    with contextlib.suppress(schema.BadDatabase):
+        own_files.open_database(written(tmp_path / "t.csv", text), tmp_path)
+    assert time.monotonic() - begin < 5
+
+
+def test_many_marks_within_quotes_are_no_columns(tmp_path):
+    database = own_files.open_database(written(tmp_path / "t.csv", 'a,b\n"' + "1," * 1_000 + '",2\n'), tmp_path)
+    assert [column.name for column in schema.read(database).tables[0].columns] == ["a", "b"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")
+def test_a_pipe_is_no_csv_file(tmp_path):
+    os.mkfifo(tmp_path / "x.csv")
+    with pytest.raises(schema.BadDatabase, match="no regular file"):
+        own_files.open_database(tmp_path / "x.csv", tmp_path)

@@ -2,13 +2,23 @@
 
 import csv
 import importlib.util
+import itertools
+import json
+import os
 import shutil
+import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
+import psutil
 import pytest
+from conftest import ROOT
 
 from helpers.__main__ import main
 from helpers.apps import ask as ask_module
@@ -214,3 +224,114 @@ def test_in_a_browser_a_bad_upload_is_refused_in_words(page, tmp_path):
 def test_in_a_browser_an_empty_question_is_answered_with_advice(page):
     page.click("#ask")
     page.wait_for_function("document.body.innerText.includes('There is no question yet')")
+
+
+# As a server
+
+
+@pytest.fixture
+def served(scripted):
+    page = demo.launch(scripted, wait=False)
+    yield page
+    page.close()
+
+
+class Visitor:
+    """A browser that talks to the page without showing it."""
+
+    def __init__(self, page, name):
+        import httpx
+
+        self.name = name
+        self.http = httpx.Client(base_url=page.local_url, timeout=120)
+        found = self.http.get("/config").json()["dependencies"]
+        self.number = next(one["id"] for one in found if len(one["inputs"]) == 3)
+        self.upload_number = next(
+            one["id"]
+            for one in found
+            if len(one["inputs"]) == 1 and len(one["outputs"]) == 4 and one["targets"][0][1] == "change"
+        )
+
+    def send(self, number, *data):
+        """The page's answer to an event: its texts, or "busy"."""
+        sent = self.http.post("/gradio_api/queue/join", json={"fn_index": number, "session_hash": self.name, "data": data})
+        if sent.status_code == 503:
+            return "busy"
+        with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.name}) as events:
+            for line in events.iter_lines():
+                message = json.loads(line.removeprefix("data:") or "{}")
+                if message.get("msg") == "process_completed":
+                    return json.dumps(message, ensure_ascii=False)
+        return ""
+
+    def ask(self, question):
+        return self.send(self.number, question, None, False)
+
+    def upload(self, file):
+        path = self.http.post("/gradio_api/upload", files={"files": (file.name, file.read_bytes())}).json()[0]
+        return self.send(self.upload_number, {"path": path, "orig_name": file.name, "meta": {"_type": "gradio.FileData"}})
+
+
+@pytest.mark.parametrize("host", ["evil.com", "127.0.0.1.evil.com", ""])
+def test_a_page_under_another_name_is_refused(served, host):
+    import httpx
+
+    assert httpx.get(f"{served.local_url}config", headers={"Host": host}).status_code == 400
+    assert httpx.get(f"{served.local_url}config").status_code == 200
+
+
+def test_a_question_too_long_is_refused_on_the_server(served):
+    begin = time.monotonic()
+    assert "400,000 characters, 1,000 are allowed" in Visitor(served, "ada").ask("x" * 400_000)
+    assert time.monotonic() - begin < 10
+
+
+def test_an_answer_names_no_folder_of_this_machine_and_no_markup(served, tmp_path):
+    bad = tmp_path / f"{HOSTILE[:30].replace('/', '')}.sqlite"
+    bad.write_text("no database" * 100)
+    said = Visitor(served, "ada").upload(bad)
+    assert "cannot be read as an SQLite database" in said
+    assert "<img" not in said and served.uploads.name not in said and str(tmp_path) not in said
+
+
+def test_uploads_go_when_the_page_is_closed(scripted, tmp_path):
+    page = demo.launch(scripted, wait=False)
+    file = tmp_path / "cats.csv"
+    file.write_text("name,age\nTom,3\n")
+    assert "cats" in Visitor(page, "ada").upload(file)
+    (folder,) = page.visitors.folder.iterdir()
+    assert {path.suffix for path in folder.iterdir()} >= {".csv", ".sqlite"}
+    page.visitors.leave("ada")
+    assert not folder.exists()
+    page.close()
+
+
+@pytest.mark.parametrize("seconds", [3, pytest.param(120, marks=pytest.mark.slow)])
+def test_fifty_visitors_each_get_their_own_answer_or_busy(served, seconds):
+    before, end = psutil.Process().memory_info().rss, time.monotonic() + seconds
+
+    def visit(number):
+        visitor, heard = Visitor(served, f"visitor{number}"), []
+        while time.monotonic() < end:
+            found = visitor.ask(f"mine: SELECT {number} + 700000")
+            heard.append("busy" if found == "busy" else "own" if f"{number + 700_000:,}".replace(",", "") in found else found)
+            time.sleep(0.5)
+        return heard
+
+    with ThreadPoolExecutor(50) as together:
+        heard = Counter(itertools.chain.from_iterable(together.map(visit, range(50))))
+    assert set(heard) <= {"own", "busy"} and heard["own"] >= 5, heard
+    assert psutil.Process().memory_info().rss < before + 200 * 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_page_and_leaves_no_files(trained_run, tmp_path, number):
+    line = [sys.executable, "-m", "helpers", "demo", "--run-dir", str(trained_run.path)]
+    process = subprocess.Popen(line, cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, text=True)
+    assert "127.0.0.1" in process.stdout.readline()
+    assert list(tmp_path.glob("uploads-*"))
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert not list(tmp_path.glob("uploads-*"))

@@ -15,7 +15,8 @@ from conftest import ROOT, make_database
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.databases.sandbox import MIB, Limits, Sandbox
+from helpers.databases import sandbox as sandbox_module
+from helpers.databases.sandbox import MIB, Limits, Result, Sandbox, from_json
 from helpers.databases.sandbox_worker import OUTCOMES
 
 COUNT = "SELECT count(*) FROM singer"
@@ -429,7 +430,8 @@ def test_no_query_takes_more_memory_than_twice_the_limit(tmp_path, concert_db):
     script = f"""\
 import resource, sys
 from pathlib import Path
-from helpers.databases.sandbox import MIB, Limits, Sandbox
+from helpers.databases import sandbox as sandbox_module
+from helpers.databases.sandbox import MIB, Limits, Result, Sandbox, from_json
 with Sandbox(Limits(seconds=0.7, memory=100 * MIB)) as sandbox:
     print([sandbox.execute(Path(sys.argv[1]), sql).ok for sql in {hogs!r}])
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
@@ -459,3 +461,83 @@ def test_a_virtual_table_of_the_file_can_be_read_and_none_be_made(tmp_path, crea
         for refused in (f"CREATE VIRTUAL TABLE more USING {create}", "DELETE FROM found", "PRAGMA page_size", "DROP TABLE found"):
             assert sandbox.execute(database, refused).outcome == "refused"
     assert database.read_bytes() == before
+
+
+# What the worker is, and what becomes of it
+
+
+@pytest.mark.parametrize("before", ["", "  ", ";", "\ufeff", "-- a comment\n", "/* EXPLAIN */", "/**/-- x\n;"])
+@pytest.mark.parametrize("explain", ["EXPLAIN", "explain query plan"])
+def test_explain_is_no_answer(sandbox, good_db, before, explain):
+    result = sandbox.execute(good_db, f"{before}{explain} {COUNT}")
+    assert (result.outcome, result.rows) == ("refused", ())
+
+
+def test_a_long_comment_before_nothing_is_read_in_no_time(sandbox, good_db):
+    begin = time.monotonic()
+    sandbox.execute(good_db, "--" * 40_000 + "x")
+    assert time.monotonic() - begin < 2
+
+
+def test_virtual_tables_of_sqlite_work_and_others_say_that_they_are_not_there(sandbox, good_db):
+    assert sandbox.execute(good_db, "SELECT value FROM json_each('[1, 2]')").rows == ((1,), (2,))
+    assert len(sandbox.execute(good_db, "SELECT * FROM json_tree('[1, [2]]')").rows) == 4
+    assert sandbox.execute(good_db, "SELECT * FROM dbstat").outcome in ("refused", "no such table")
+    assert sandbox.execute(good_db, "SELECT * FROM generate_series(1, 3)").outcome in ("refused", "no such table")
+
+
+ORPHAN = """\
+import sys
+from pathlib import Path
+from helpers.databases.sandbox import Limits, Sandbox
+sandbox = Sandbox(Limits(seconds=60))
+sandbox.execute(Path(sys.argv[1]), "SELECT 1")
+print(sandbox._worker.process.pid, flush=True)
+sandbox.execute(Path(sys.argv[1]), sys.argv[2])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+@pytest.mark.parametrize("sql", [HOSTILE["timeout"]["one step: LIKE"], HOSTILE["timeout"]["endless recursion"]])
+def test_a_worker_whose_parent_is_killed_ends_itself(good_db, sql):
+    parent = subprocess.Popen([sys.executable, "-c", ORPHAN, str(good_db), sql], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    worker = psutil.Process(int(parent.stdout.readline()))
+    time.sleep(0.3)
+    parent.kill()
+    parent.communicate()
+    worker.wait(5)  # raises where it still runs
+    assert not worker.is_running()
+
+
+@pytest.mark.parametrize(
+    ("program", "why"),
+    [("import sys; sys.exit(3)", "code 3"), ("print('hello')", "code"), ("raise OSError('no room')", "no room"), ("import time; time.sleep(60)", "not ready after 1 s")],
+)  # fmt: skip
+def test_a_worker_that_does_not_start_ends_in_words(good_db, monkeypatch, program, why):
+    monkeypatch.setattr(sandbox_module, "WORKER", program)
+    monkeypatch.setattr(sandbox_module, "START_SECONDS", 1.0)
+    with Sandbox() as sandbox, pytest.raises(sandbox_module.NoWorker, match=f"cannot be started: .*{why}"):
+        sandbox.execute(good_db, COUNT)
+
+
+def test_a_python_that_is_not_there_is_said(good_db, monkeypatch):
+    monkeypatch.setattr(sandbox_module.sys, "executable", "/no/such/python")
+    with Sandbox() as sandbox, pytest.raises(sandbox_module.NoWorker, match="No such file"):
+        sandbox.execute(good_db, COUNT)
+
+
+@pytest.mark.parametrize("line", ["nonsense", "{}", '{"outcome": "ok"}', '{"columns": 5, "outcome": "ok"}', "[[1]]", "5"])
+def test_a_worker_that_talks_nonsense_costs_an_outcome(good_db, monkeypatch, line):
+    program = (
+        f"import sys; sys.stdin.readline(); print('\"ready\"', flush=True); sys.stdin.readline(); print({line!r}, flush=True)"
+    )
+    monkeypatch.setattr(sandbox_module, "WORKER", program)
+    with Sandbox() as sandbox:
+        result = sandbox.execute(good_db, COUNT)
+    assert (result.outcome, result.rows) == ("too large", ())
+
+
+@given(st.lists(st.tuples(st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), st.text(), st.binary())), max_size=5))  # fmt: skip
+def test_a_result_as_json_is_the_same_result(rows):
+    result = Result(outcome="ok", columns=("a",), rows=tuple(rows), seconds=0.5)
+    assert from_json(result.as_json()) == result

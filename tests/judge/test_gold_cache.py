@@ -254,3 +254,31 @@ def test_a_format_of_a_given_time_is_kept(cache_folder, concert_db, sql):
 def test_what_a_view_asks_of_the_clock_is_not_kept(cache_folder, tmp_path):
     database = make_database(tmp_path / "clock.sqlite", "CREATE TABLE t (a); CREATE VIEW v AS SELECT date('now') AS today")
     assert kept(database, sql="SELECT today FROM v") is None
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT date(/**/)", "SELECT strftime(name) FROM singer", "SELECT \"date\"('now')", "SELECT date(name) FROM singer",
+        "SELECT date('n' || 'ow')", "SELECT datetime('2020-01-01', 'local' || 'time')", "SELECT strftime(substr('%s', 1))",
+        "SELECT strftime('%s', date('2020-01-01'), 'loc' || 'altime')", "SELECT unixepoch ( -- now\n)",
+    ],
+)  # fmt: skip
+def test_gold_that_may_mean_now_is_not_kept(cache_folder, concert_db, sql):
+    assert kept(concert_db, sql=sql) is None
+
+
+def test_gold_over_a_view_that_means_now_is_not_kept_whatever_the_file_calls_it(cache_folder, tmp_path):
+    script = "CREATE TABLE singer (name); CREATE VIEW v AS SELECT datetime() x; PRAGMA writable_schema = 1;"
+    script += "UPDATE sqlite_master SET type = CAST('view' AS BLOB) WHERE name = 'v'"
+    assert kept(make_database(tmp_path / "a.sqlite", script), sql="SELECT * FROM v") is None
+
+
+def test_rows_of_a_file_that_changed_while_the_query_ran_are_not_kept(cache_folder, concert_db):
+    with GoldCache() as cache:
+        assert cache.get(concert_db, SQL) is None
+        with closing(sqlite3.connect(concert_db)) as connection, connection:
+            connection.execute("UPDATE singer SET age = 31 WHERE name = 'Ada'")
+        cache.put(concert_db, SQL, ADA)
+        assert cache.get(concert_db, SQL) is None
+    assert found(concert_db) is None
