@@ -208,11 +208,11 @@ def load_trained(settings: RunConfig, adapter: Path) -> tuple[Any, Any]:
     Raises:
         OtherConfiguration: the adapter belongs to another model or has another shape.
     """
+    saved = model_files.read_adapter(adapter, settings.r)
     model, tokenizer = load(to_answer(settings))
     # imported after Unsloth, which patches it
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
-    saved = model_files.read_adapter(adapter, settings.r)
     fresh = get_peft_model_state_dict(model)
     if {name: weights.shape for name, weights in saved.items()} != {name: weights.shape for name, weights in fresh.items()}:
         raise OtherConfiguration(f"{machine.short_path(adapter)} does not fit {settings.model_name} with r={settings.r}")

@@ -178,6 +178,13 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+def copied_run(run, folder, name="run"):
+    """A copy of a run, to be damaged."""
+    from helpers.run.folder import Run
+
+    return Run(Path(shutil.copytree(run.path, folder / name)))
+
+
 def finish(run, *stages):
     """Leave the result of these stages in a run folder."""
     for stage in stages:

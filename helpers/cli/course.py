@@ -222,7 +222,8 @@ def list_runs(options: argparse.Namespace) -> int:
             record = run.record()
             parts = {name: record.get(name) or {} for name in ("evaluation", "train")}
             before, after = ((parts["evaluation"].get(name) or {}).get("ex") for name in ("base", "tuned"))
-            scores, trained = parts["evaluation"], dict(parts["train"])
+            scores, trained = parts["evaluation"], parts["train"]
+            trained.get("steps")  # only an object has it
         except (ValueError, TypeError, AttributeError) as error:
             said = error if isinstance(error, ValueError) else f"{run}/record.json is damaged, or another program's"
             say(said, error=True)
