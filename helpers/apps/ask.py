@@ -262,9 +262,8 @@ def from_run(run: Run) -> Assistant:
     """
     settings = for_this_machine(run.config())
     loaded, tokenizer = evaluate.load(run, settings)
-    return Assistant(
-        model=loaded, tokenizer=tokenizer, settings=settings, name=run.path.name, trust=trust(run.record(), file=f"{run}/record.json")
-    )
+    measured = trust(run.record(), file=f"{run}/record.json")
+    return Assistant(model=loaded, tokenizer=tokenizer, settings=settings, name=run.path.name, trust=measured)
 
 
 def trained_run(run_dir: str | Path | None) -> Run:

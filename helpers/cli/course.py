@@ -222,8 +222,7 @@ def list_runs(options: argparse.Namespace) -> int:
             record = run.record()
             parts = {name: record.get(name) or {} for name in ("evaluation", "train")}
             before, after = ((parts["evaluation"].get(name) or {}).get("ex") for name in ("base", "tuned"))
-            scores, trained = parts["evaluation"], parts["train"]
-            trained.get("steps")  # only an object has it
+            scores, steps = parts["evaluation"], parts["train"].get("steps")
         except (ValueError, TypeError, AttributeError) as error:
             said = error if isinstance(error, ValueError) else f"{run}/record.json is damaged, or another program's"
             say(said, error=True)
@@ -235,7 +234,7 @@ def list_runs(options: argparse.Namespace) -> int:
                 "preset": record.get("preset"),
                 "model": record.get("model_name"),
                 "data": record.get("data_source"),
-                "steps": trained.get("steps"),
+                "steps": steps,
                 "questions": scores.get("questions"),
                 "EX before": before,
                 "EX after": after,
