@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from helpers.cli.exit import FAILED, refuse
+from helpers.databases.sandbox import NoWorker
 from helpers.run.say import say
 
 try:
@@ -24,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return options.command(options)
+    except NoWorker as error:
+        say(error, error=True)
+        return FAILED
     except KeyboardInterrupt:
         resumes = " Run the same command to resume." if "resumes" in options else ""
         say(f"\nStopped.{resumes}", error=True)

@@ -117,7 +117,7 @@ def ask_database(options: argparse.Namespace) -> int:
         for question in [options.question] if options.question is not None else terminal.questions(aside):
             try:
                 answer = assistant.ask(database, question, candidates=options.candidates)
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 say(f"{error}", error=True)
                 done = FAILED
                 continue

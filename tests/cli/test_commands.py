@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from collections import deque
 
 import matplotlib
 import pytest
 from conftest import command
 
 from helpers.__main__ import main
+from helpers.databases import reading, sandbox
 from helpers.run import machine
 from helpers.run.folder import find_runs
 
@@ -52,3 +54,11 @@ def test_what_is_no_regular_file_is_not_written_over(tmp_path, capsys):
         assert main(arguments) == 2
         assert capsys.readouterr().err.startswith(f"Refused: --out {out}")
     assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_sandbox_that_cannot_start_is_said_without_a_traceback(call, monkeypatch, concert_db, tmp_path):
+    monkeypatch.setattr(reading, "_idle", deque())
+    monkeypatch.setattr(sandbox, "WORKER", "raise SystemExit('no room')")
+    code, _, err = call("pairs", concert_db, "--to", tmp_path / "made")
+    assert code in (1, 2)
+    assert "The process that runs queries cannot be started: no room" in err
