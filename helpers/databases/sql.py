@@ -89,12 +89,13 @@ def _tokenizer() -> sqlglot.Tokenizer:
 
 
 def is_plain_word(name: str) -> bool:
-    """Whether sqlglot takes a name for a word without a meaning of its own. The parser reads all such words as names."""
+    """Whether sqlglot takes a name for a word without a meaning of its own. Its parser reads all such words as names."""
     try:
         tokens = _tokenizer().tokenize(name)
     except sqlglot.errors.SqlglotError:
         return False
-    return len(tokens) == 1 and tokens[0].token_type == TokenType.VAR and tokens[0].text == name
+    is_word = len(tokens) == 1 and tokens[0].token_type == TokenType.VAR and tokens[0].text == name
+    return is_word and name.upper() not in SQLite.Parser.NO_PAREN_FUNCTION_PARSERS
 
 
 def affinity(declared: str) -> str:

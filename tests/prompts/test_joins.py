@@ -1,9 +1,12 @@
 """Joins rebuilt: which tables a FROM needs, in which order, and on what."""
 
+import time
+
 import pytest
 from conftest import make_database
 
 from helpers.databases import schema
+from helpers.databases.schema import Column, Schema, Table
 from helpers.prompts import joins
 
 SCHOOL = """
@@ -109,3 +112,14 @@ def test_all_tables_of_every_database_of_spider_are_joined_once_each_on_its_own_
             for (other, its), (this, own) in conditions:
                 assert this == table and own in columns[table] and its in columns[other]
                 assert other in {one for one, _ in steps[:number]}
+
+
+def test_a_column_name_that_hundreds_of_tables_share_links_none():
+    def tables(number):
+        columns = (Column(name="code", type="", primary_key=True),)
+        return Schema(db_id="d", tables=tuple(Table(name=f"t{at}", columns=columns) for at in range(number)), foreign_keys=())
+
+    assert all(joins.links(tables(5)).values())
+    begin = time.monotonic()
+    assert not any(joins.links(tables(3_000)).values())
+    assert time.monotonic() - begin < 5

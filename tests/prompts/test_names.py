@@ -1,13 +1,18 @@
 """Readable names: words for people, one word for the model, and each with its way back."""
 
+import time
+
 import pytest
 from conftest import make_database
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlglot.dialects.sqlite import SQLite
+from sqlglot.tokens import TokenType
 
 from helpers.databases import schema
 from helpers.databases.schema import Column, Schema, Table
-from helpers.prompts.names import identifier, name_map, needs_no_alias, readable
+from helpers.databases.sql import is_plain_word
+from helpers.prompts.names import identifier, name_map, needs_no_alias, parses_as_column, readable
 
 
 def schema_of(*tables, db_id="made"):
@@ -129,3 +134,26 @@ def test_every_schema_of_spider_has_names_that_lead_back(spider_dir):
             shown = name_map(made, use_display_names=use_display_names)
             assert len(shown.table_of) == len(made.tables)
             assert len(shown.column_of) == len({(table.name, one.name) for table in made.tables for one in table.columns})
+
+
+def test_a_plain_word_reads_as_a_column_also_where_the_parser_knows_it():
+    """The shortcut for plain words holds for every word that sqlglot's parser knows, so also for those that it does not."""
+    words = {word.lower() for name in SQLite.Parser.FUNCTIONS for word in (name, *name.split("_"))}
+    words |= {word.lower() for name in vars(TokenType) if name.isupper() for word in (name, *name.split("_"))}
+    plain = sorted(word for word in words if is_plain_word(word))
+    assert len(plain) > 300
+    assert [word for word in plain if not parses_as_column("x", word) or not parses_as_column(word, word)] == []
+
+
+def test_a_thousand_columns_are_named_in_no_time():
+    begin = time.monotonic()
+    columns = tuple(Column(name=f"col{number}_x", type="") for number in range(5_000))
+    made = name_map(Schema(db_id="d", tables=(Table(name="t", columns=columns),), foreign_keys=()))
+    assert len(set(made.columns.values())) == 5_000
+    assert time.monotonic() - begin < 5
+
+
+def test_names_that_read_alike_stay_apart():
+    columns = tuple(Column(name=name, type="") for name in ("a b", "a_b", "A-B", "a b 2", "a.b"))
+    made = name_map(Schema(db_id="d", tables=(Table(name="t", columns=columns),), foreign_keys=()))
+    assert len(set(made.columns.values())) == 5
