@@ -33,7 +33,11 @@ def make(path, *statements):
 
 HOSTILE = {
     "a computed column of gigabytes": ["CREATE TABLE t (a, g AS (hex(zeroblob(100000000)) || a))", "INSERT INTO t (a) VALUES (1), (2)"],
-    "a computed column of one long step": [f"CREATE TABLE t (a, g AS ({SLOW}))", "INSERT INTO t (a) VALUES (1), (2)"],
+    "a computed column of one long step": [  # added last: inserting a row would compute it
+        "CREATE TABLE t (a)",
+        "INSERT INTO t (a) VALUES (1), (2)",
+        f"ALTER TABLE t ADD COLUMN g AS ({SLOW})",
+    ],
     "many computed values": [
         "CREATE TABLE t (a, g AS (hex(zeroblob(4000000))))",
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 2000) INSERT INTO t (a) SELECT i FROM n",
