@@ -1,10 +1,13 @@
 """The house: rooms on floors, files and functions of a size that one reads at once, notebooks that show few doors."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, cells_of
+
+import helpers
 
 HELPERS = ROOT / "helpers"
 # From the ground up: a file imports from its own room and from those before it.
@@ -53,3 +56,7 @@ def test_a_room_says_what_lives_there_and_holds_nothing_else():
 def test_a_notebook_imports_steps_report_and_at_most_two_rooms(path: Path):
     code = "\n".join(cell["source"] for cell in cells_of(path, "code"))
     assert len(imported(code) - {"report", *STEPS}) <= 2
+
+
+def test_the_version_that_files_carry_is_the_projects():
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == helpers.__version__

@@ -24,7 +24,7 @@ from helpers.prompts.question import Question
 from helpers.run import config, machine
 from helpers.run.config import RunConfig
 from helpers.run.folder import MissingStep, Run, find_runs
-from helpers.run.say import as_json, printable
+from helpers.run.say import as_json
 from helpers.sources import model_files
 from helpers.trainer import adapter
 
@@ -62,7 +62,7 @@ class Answer:
         if not self.left_out:
             return ""
         more = f" and {len(self.left_out) - NAMES_SHOWN} more" if len(self.left_out) > NAMES_SHOWN else ""
-        return printable(f"Too much for the prompt, left out: {', '.join(self.left_out[:NAMES_SHOWN])}{more}.")
+        return f"Too much for the prompt, left out: {', '.join(self.left_out[:NAMES_SHOWN])}{more}."
 
     @property
     def best(self) -> Candidate | None:
@@ -231,7 +231,7 @@ def nearest_names(errors: Sequence[str], tables: Schema) -> str:
         near = [last[found] for found in difflib.get_close_matches(name.lower(), last, n=3, cutoff=0.5)]
         names = f"nearest: {', '.join(near)}" if near else f"there are: {', '.join(known[kind][:NAMES_SHOWN])}"
         lines.append(f"There is no {kind} {name}; {names}")
-    return printable("\n".join(dict.fromkeys(lines)))
+    return "\n".join(dict.fromkeys(lines))
 
 
 # ---- loading

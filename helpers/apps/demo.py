@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from helpers.apps import own_files
 from helpers.apps.ask import Assistant
-from helpers.apps.visitors import Visitors
+from helpers.apps.visitors import KEPT_SECONDS, Visitors
 from helpers.databases import layout, schema
 from helpers.databases.sandbox import Result
 from helpers.decoding.select import Candidate, execute_candidates
@@ -33,16 +33,13 @@ ROWS = 200  # of a result shown at most
 TABLES, COLUMNS = 100, 60  # of a database shown at most
 BARS = 30  # in a chart at most
 EXAMPLES = 4  # questions to click for each database
-KEPT_SECONDS = 3600  # after which Gradio deletes uploads that were never opened
 WAITING = 10  # questions and uploads; one more is told that the page is busy
 OWN_HOSTS = ("127.0.0.1", "localhost")
 SHARED_HOSTS = ("*.gradio.live",)
 COLAB_HOSTS = ("*.googleusercontent.com", "*.colab.dev", "*.prod.colab.dev")
 CELL = 200  # characters of a value shown at most
 QUESTION = 1_000  # characters of a question at most
-FOLDERS = re.compile(
-    r"(?<![\w.])(?:[A-Za-z]:)?(?:[/\\\\][^/\\\\\s:]+)+[/\\\\](?=[^/\\\\\s])"
-)  # all of a path but the file's name
+FOLDERS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?(?:[/\\][^/\\\s:]+)+[/\\](?=[^/\\\s])")  # all of a path but the file's name
 
 
 class AnswerView(NamedTuple):

@@ -17,7 +17,6 @@ from helpers.databases.reading import reading
 from helpers.databases.schema import BadDatabase
 from helpers.run import machine
 from helpers.run.files import replaced_folder, write_text
-from helpers.run.say import printable
 from helpers.sources import spider
 
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ def notes(database: Path) -> list[str]:
     left_out = [f"Left out, because it cannot be read: {name}" for name in schema.read(database).unreadable]
     if len(left_out) > NOTES_SHOWN:
         left_out[NOTES_SHOWN:] = [f"… and {len(left_out) - NOTES_SHOWN:,} more"]
-    return list(map(printable, [*guessed, *left_out]))
+    return [*guessed, *left_out]
 
 
 def columns_table(database: Path) -> pd.DataFrame:

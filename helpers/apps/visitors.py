@@ -13,7 +13,7 @@ from pathlib import Path
 from helpers.databases import schema
 from helpers.prompts import foreign_keys, joins, names, values
 
-KEPT_SECONDS = 3600.0
+KEPT_SECONDS = 3600
 LOOK_SECONDS = 60.0  # between two looks whose hour is over
 DATABASES = 8  # uploads, after which what is remembered of databases is forgotten
 
@@ -80,7 +80,7 @@ class Visitors:
     def _watch(self) -> None:
         while os.path.isdir(self.folder):
             self.expire()
-            time.sleep(min(LOOK_SECONDS, KEPT_SECONDS))
+            time.sleep(LOOK_SECONDS)
 
 
 def forget() -> None:

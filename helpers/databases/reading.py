@@ -14,7 +14,7 @@ from pathlib import Path
 
 from helpers.databases.sandbox import MIB, Limits, Sandbox
 
-LIMITS = Limits(bytes=64 * MIB, memory=256 * MIB)
+LIMITS = Limits(memory=256 * MIB)
 IDLE = 1  # sandboxes that wait for the next file; starting one takes longer than reading most schemas
 
 _idle: deque[Sandbox] = deque()
@@ -27,20 +27,11 @@ class NotRead(ValueError):
 
 
 class Reader:
-    """Runs our own queries on one file, in `seconds` for all of them together.
-
-    Attributes:
-        end: when the time is up, on time.monotonic's clock.
-    """
+    """Runs our own queries on one file, in `seconds` for all of them together. After that, each is refused at once."""
 
     def __init__(self, sandbox: Sandbox, database: Path, seconds: float) -> None:
-        self.end = time.monotonic() + seconds
+        self._end = time.monotonic() + seconds
         self._sandbox, self._database, self._seconds = sandbox, database, seconds
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the time is up."""
-        return time.monotonic() >= self.end
 
     def rows(self, sql: str, *, of_schema: bool = False, seconds: float | None = None) -> tuple[tuple, ...]:
         """Return the rows of one query.
@@ -52,7 +43,7 @@ class Reader:
         Raises:
             NotRead: it did not run to its end.
         """
-        left = self.end - time.monotonic()
+        left = self._end - time.monotonic()
         if left <= 0:
             raise NotRead(f"stopped after {self._seconds:g} s")
         result = self._sandbox.execute(self._database, sql, seconds=min(left, seconds or left), own=of_schema)

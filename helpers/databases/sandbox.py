@@ -70,7 +70,7 @@ class Result:
     def as_json(self) -> str:
         """Return the result as one line of JSON; bytes are objects with their base64."""
         # not dataclasses.asdict: it copies every cell
-        return json.dumps(vars(self), default=_encoded)
+        return json.dumps(vars(self), default=encoded)
 
 
 def from_json(text: str | bytes) -> Result:
@@ -83,7 +83,8 @@ def from_json(text: str | bytes) -> Result:
     return Result(**kept | {"columns": tuple(kept["columns"]), "rows": tuple(map(tuple, kept["rows"]))})
 
 
-def _encoded(value: bytes) -> dict[str, str]:
+def encoded(value: bytes) -> dict[str, str]:
+    """Return bytes as JSON can hold them."""
     return {"base64": base64.b64encode(value).decode()}
 
 

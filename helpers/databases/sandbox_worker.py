@@ -5,7 +5,6 @@ It has the standard library alone. What it reads is hostile: the SQL, and the SQ
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import functools
 import itertools
@@ -20,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from helpers.databases.sandbox import MIB, Limits
+from helpers.databases.sandbox import MIB, Limits, encoded
 
 TOGETHER = 256 if sys.platform == "linux" else 1  # rows fetched before their bytes are counted: elsewhere nothing bounds them
 LOOK_SECONDS = 0.5  # between two looks whether the parent still lives
@@ -83,7 +82,7 @@ def limit_memory(size: int) -> None:
 
 
 def _send(message: Any) -> None:
-    text = json.dumps(message, ensure_ascii=False, default=lambda value: {"base64": base64.b64encode(value).decode()})
+    text = json.dumps(message, ensure_ascii=False, default=encoded)
     sys.stdout.buffer.write(text.encode(errors="replace") + b"\n")
     sys.stdout.buffer.flush()
 

@@ -82,11 +82,12 @@ class GoldCache:
 
     def put(self, database: Path, sql: str, result: Result) -> None:
         """Store a result, if the query ran, the result is not too large, and the file is what it was when `get` looked for it."""
-        store, state = self._store, state_of(database)
+        store = self._store
+        if store is None or not result.ok:
+            return
+        state = state_of(database)
         if (
-            store is None
-            or not result.ok
-            or self._asked.pop((database, sql), state) != state
+            self._asked.pop((database, sql), state) != state
             or len(result.rows) * len(result.columns) > LARGEST // 4
             or self._changes(database, state, sql)
         ):
