@@ -1,4 +1,4 @@
-"""The files of the demo's visitors: each has a folder, which goes when he leaves, or after an hour without a question."""
+"""Keep the files of the demo's visitors: a folder each, removed when the page is closed or after an hour without a question."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DATABASES = 8  # uploads, after which what is remembered of databases is forgott
 class Visitors:
     """Folders of visitors under one folder. Several threads may share it.
 
-    A thread of its own looks for visitors whose hour is over, until the folder is gone.
+    A thread removes the folders whose hour is over, and ends when the parent folder is gone.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -17,8 +17,8 @@ from helpers.databases.schema import one_line
 from helpers.run import machine
 from helpers.run.files import file_sha256
 
-# Queries whose result changes though the database does not. Any function of dates may mean now (`date()`, `strftime(format)`, a
-# cell that holds 'now'), unless its time is written out in the query.
+# Queries whose result changes though the database does not. A date function may return the current time (`date()`,
+# `strftime(format)`, a cell that holds 'now'), unless its argument is a literal.
 CHANGING = re.compile(
     r"\b(now|localtime|subsec|subsecond|random|randomblob|current_date|current_time|current_timestamp)\b"
     r"|\b(date|time|datetime|julianday|unixepoch)\b[\"'`\]]?\s*\((?!\s*'[^']*'\s*(,\s*'[^']*'\s*)*\))"

@@ -76,7 +76,7 @@ def check_writable(folder: Path, name: str) -> None:
 
 
 def explain(error: OSError) -> str:
-    """Return why the system refused, in words."""
+    """Return the system's reason for an error, as text for people."""
     return "the disk is full" if is_disk_full(error) else error.strerror or str(error)
 
 
