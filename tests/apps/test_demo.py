@@ -329,7 +329,14 @@ def test_fifty_visitors_each_get_their_own_answer_or_busy(served, seconds):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_page_and_leaves_no_files(trained_run, tmp_path, number):
     line = [sys.executable, "-m", "helpers", "demo", "--run-dir", str(trained_run.path)]
-    process = subprocess.Popen(line, cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        line,
+        cwd=ROOT,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's background job ignores it
+    )
     assert "127.0.0.1" in process.stdout.readline()
     assert list(tmp_path.glob("uploads-*"))
     process.send_signal(number)
